@@ -1,0 +1,78 @@
+"""The front door: `encore …`, one command line over the three packages."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from features import commands as features_commands
+from features.errors import (
+    EncoreError,
+    GateRefused,
+    InvalidShopFile,
+    InvalidTable,
+    LabelWindowOpen,
+    Locked,
+    MissingExtra,
+    NoRelease,
+    NoUsableData,
+    TrackingUnavailable,
+    UnknownName,
+)
+from features.logs import console, log, set_up_logs
+from serving import commands as serving_commands
+from training import commands as training_commands
+
+# Error -> exit code, for schedulers. 0: done, or nothing to do. 1: a fault of Encore itself.
+EXIT_CODES: dict[type[EncoreError], int] = {
+    UnknownName: 2,
+    InvalidShopFile: 2,
+    MissingExtra: 2,
+    GateRefused: 3,
+    Locked: 4,
+    TrackingUnavailable: 5,
+    NoRelease: 5,
+    InvalidTable: 6,
+    LabelWindowOpen: 6,
+    NoUsableData: 6,
+    EncoreError: 5,
+}
+
+app = typer.Typer(
+    name="encore",
+    help="Predictions for a shop: events in, behaviour vectors, models with evidence, scores in milliseconds.",
+    epilog="Exit codes: 0 done or nothing to do, 2 usage, 3 refused by the gate, 4 locked, 5 infrastructure, 6 no usable data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+features_commands.mount(app)
+training_commands.mount(app)
+serving_commands.mount(app)
+
+
+def main() -> None:
+    """Run a command and turn domain errors into one message and one exit code."""
+    set_up_logs()
+    try:
+        app()
+    except EncoreError as error:
+        if console.is_terminal:
+            console.print(str(error), style="red", markup=False, highlight=False)
+        else:
+            log.error(str(error), extra={"facts": {"kind": type(error).__name__}})
+        # Bypasses the interpreter's tear-down, which waits for threads of libraries that may hang on a dead server.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code(error))
+
+
+def exit_code(error: EncoreError) -> int:
+    """The code of the error's class, or of the nearest class above it."""
+    return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""The shop's own settings: one `encore.toml`, checked as a whole before anything runs."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from features.errors import InvalidShopFile
+from features.files import digest_of
+from features.vocabulary import EVENTS
+
+DEFAULT_INTEREST: Mapping[str, tuple[str, ...]] = {
+    "awareness": ("page_view", "product_view"),
+    "weak": ("favourite", "review_read", "support", "search"),
+    "strong": ("cart_add", "checkout"),
+}
+MAPPED = ("user_id", "order_id", "occurred_at", "known_at", "product_id", "quantity", "amount", "price", "discount", "event",
+          "event_id", "category", "brand", "department", "campaign", "channel", "detail", "level")  # fmt: skip
+SOURCE_KEYS = ("kind", "path", "rows", "time_zone", "time_unit", "columns", "refund_when", "events", "complete_until", "users", "days", "seed")
+
+
+@dataclass(frozen=True)
+class Shop:
+    """What Encore has to be told about a shop.
+
+    Args:
+        name: for headings.
+        zone: IANA name of the zone whose midnights are the cutoffs.
+        currency: ISO code; amounts in another currency are refused.
+        sources: one mapping per source, in the order in which they are read.
+        horizons: task -> days, where the default does not suit.
+        interest: interest level -> canonical events that show it.
+        attributes: declared attributes of users that become features, as the sources name them.
+        tasks: the predictions to train; empty means all that the data permit.
+        path: the file this was read from; relative paths of sources start at its folder.
+    """
+
+    name: str
+    zone: str
+    currency: str
+    sources: tuple[Mapping[str, Any], ...] = ()
+    horizons: Mapping[str, int] = field(default_factory=dict)
+    interest: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(DEFAULT_INTEREST))
+    attributes: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    path: Path = Path("encore.toml")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the settings that shape features and models (not of where the data come from)."""
+        return digest_of([self.zone, self.currency, dict(self.horizons), {k: list(v) for k, v in self.interest.items()}, list(self.attributes)])
+
+
+SHOP_KEYS = ("name", "zone", "currency", "sources", "horizons", "interest", "attributes", "tasks")
+
+
+def read_shop(path: Path) -> Shop:
+    """Read and check an `encore.toml`.
+
+    Raises:
+        InvalidShopFile: with every problem, its line and the nearest valid name.
+    """
+    if not path.exists():
+        raise InvalidShopFile(str(path), ["the file does not exist; `encore demo` writes one to start from"])
+    text = path.read_text(encoding="utf-8")
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidShopFile(str(path), [str(error)]) from None
+    problems = _problems(content, text)
+    if problems:
+        raise InvalidShopFile(str(path), problems)
+    return Shop(
+        name=content["name"],
+        zone=content["zone"],
+        currency=content["currency"],
+        sources=tuple(content.get("sources", ())),
+        horizons=content.get("horizons", {}),
+        interest={level: tuple(events) for level, events in content.get("interest", DEFAULT_INTEREST).items()},
+        attributes=tuple(content.get("attributes", ())),
+        tasks=tuple(content.get("tasks", ())),
+        path=path,
+    )
+
+
+def _problems(content: Mapping[str, Any], text: str) -> list[str]:
+    problems = [_unknown(key, SHOP_KEYS, text) for key in content if key not in SHOP_KEYS]
+    for key in ("name", "zone", "currency"):
+        if not isinstance(content.get(key), str):
+            problems.append(f'"{key}" must be given as text, such as {key} = "{_EXAMPLE[key]}"')
+    zone = content.get("zone")
+    if isinstance(zone, str):
+        problems += _zone_problems(zone, "zone", text)
+    horizons = content.get("horizons", {})
+    for task, days in horizons.items() if isinstance(horizons, dict) else ():
+        if not isinstance(days, int) or not 1 <= days <= 365:
+            problems.append(f"{_line(task, text)}horizon of '{task}' is {days!r}; it must be 1 to 365 days")
+    for level, events in content.get("interest", {}).items():
+        problems += [_unknown(event, tuple(EVENTS), text, f"event in interest level '{level}'") for event in events if event not in EVENTS]
+    for source in content.get("sources", ()):
+        problems += _source_problems(source, text)
+    return problems
+
+
+def _source_problems(source: Mapping[str, Any], text: str) -> list[str]:
+    problems = [_unknown(key, SOURCE_KEYS, text, "setting of a source") for key in source if key not in SOURCE_KEYS]
+    if "kind" not in source:
+        problems.append('a source has no "kind"')
+    problems += [_unknown(key, MAPPED, text, "canonical column") for key in source.get("columns", {}) if key not in MAPPED]
+    problems += [_unknown(event, tuple(EVENTS), text, "canonical event") for event in source.get("events", {}).values() if event not in EVENTS]
+    if "time_zone" in source:
+        problems += _zone_problems(source["time_zone"], "time_zone", text)
+    return problems
+
+
+_EXAMPLE = {"name": "My shop", "zone": "Europe/London", "currency": "GBP"}
+
+
+def _zone_problems(zone: str, key: str, text: str) -> list[str]:
+    try:
+        ZoneInfo(zone)
+    except (KeyError, ValueError, OSError):
+        return [_unknown(zone, tuple(available_timezones()), text, f"time zone in '{key}'")]
+    return []
+
+
+def _unknown(seen: str, allowed: tuple[str, ...], text: str, what: str = "setting") -> str:
+    near = get_close_matches(seen, allowed, n=1)
+    known = f" Known: {', '.join(allowed)}." if len(allowed) <= 40 else ""
+    return f"{_line(seen, text)}unknown {what} '{seen}'.{f' Did you mean {near[0]!r}?' if near else ''}{known}"
+
+
+def _line(word: str, text: str) -> str:
+    for number, line in enumerate(text.splitlines(), 1):
+        if re.search(rf"(?<![\w/]){re.escape(word)}(?![\w/])", line):
+            return f"line {number}: "
+    return ""

@@ -1,0 +1,31 @@
+"""All sources, one file each. A new source is a new file and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from features.errors import UnknownName
+from features.shopfile import Shop
+from features.sources import complete_journey, simulated, table
+from features.sources.batch import Batch
+
+SOURCES: dict[str, Callable[[Mapping[str, Any], Shop], Batch]] = {
+    "complete_journey": complete_journey.read,
+    "simulated": simulated.read,
+    "table": table.read,
+}
+
+
+def read_source(settings: Mapping[str, Any], shop: Shop) -> Batch:
+    """Read one of the shop file's sources.
+
+    Raises:
+        UnknownName: no source is of that kind.
+        InvalidTable: the source cannot be accepted; all problems are listed.
+        NoUsableData: the source is empty.
+    """
+    kind = str(settings.get("kind", ""))
+    if kind not in SOURCES:
+        raise UnknownName("kind of source", kind, SOURCES)
+    return SOURCES[kind](settings, shop)

@@ -1,0 +1,83 @@
+"""The canonical event names, and the columns that every event row has.
+
+A source translates its own names to these. Each name becomes one counting column of the day tiles.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+# canonical name -> (tile column that counts it, what it is)
+EVENTS: dict[str, tuple[str, str]] = {
+    "page_view": ("page_views", "a landing or content page was opened"),
+    "product_view": ("product_views", "a product page was opened"),
+    "search": ("searches", "a search was made"),
+    "favourite": ("favourites", "a product was added to a wish list"),
+    "review_read": ("reviews_read", "reviews were read"),
+    "support": ("support_contacts", "support was contacted"),
+    "cart_add": ("cart_adds", "a product was put into the cart"),
+    "checkout": ("checkouts", "a checkout was started"),
+    "order": ("orders", "an order was paid; value is the total in cents"),
+    "order_item": ("lines", "one product of an order; order_id ties it to the order"),
+    "order_cancelled": ("cancellations", "an order was cancelled; from then on it counts as never placed"),
+    "refund": ("refunds", "money went back; value is the amount in cents"),
+    "delivered": ("deliveries", "a parcel arrived; level is the days it took"),
+    "rating": ("ratings", "a rating was given; level is the stars"),
+    "review_written": ("reviews_written", "a review was written"),
+    "share": ("shares", "a product was shared or a friend referred"),
+    "campaign_received": ("campaigns", "a campaign with an offer was sent; level is the days the offer is valid"),
+    "message_opened": ("opens", "a message was opened"),
+    "message_clicked": ("clicks", "a message was clicked"),
+    "coupon_redeemed": ("redemptions", "a coupon was redeemed"),
+    "sample_received": ("samples", "a product sample was received"),
+    "member_centre": ("member_visits", "the member centre was visited"),
+    "benefit_claimed": ("benefits_claimed", "a member benefit was claimed"),
+    "benefit_used": ("benefits_used", "a member benefit was used"),
+    "sign_up": ("sign_ups", "the user registered"),
+    "tier_changed": ("tier_changes", "the membership level changed; level is the new rank"),
+    "attribute_set": ("attribute_changes", "a declared attribute changed; detail names it, level is its value"),
+}
+
+# Events that are facts about a user and not something the user did: they make nobody active.
+PASSIVE = ("campaign_received", "attribute_set", "tier_changed", "delivered", "order_cancelled")
+
+# What a source hands over. Money is in the shop's minor units (cents), times are UTC.
+EVENT_SCHEMA = pa.schema(
+    [
+        pa.field("event_id", pa.string(), nullable=False),  # the source's own key: the same id is the same event
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("event", pa.string(), nullable=False),
+        pa.field("occurred_at", pa.timestamp("us", "UTC"), nullable=False),
+        pa.field("known_at", pa.timestamp("us", "UTC"), nullable=False),  # when the shop's systems had it
+        pa.field("order_id", pa.string()),
+        pa.field("product_id", pa.string()),
+        pa.field("quantity", pa.int64()),
+        pa.field("value_cents", pa.int64()),
+        pa.field("discount_cents", pa.int64()),  # price reductions that everybody gets
+        pa.field("coupon_cents", pa.int64()),  # reductions by coupon
+        pa.field("currency", pa.string()),
+        pa.field("campaign", pa.string()),
+        pa.field("channel", pa.string()),
+        pa.field("detail", pa.string()),
+        pa.field("level", pa.int64()),
+    ]
+)
+
+# What the log adds: the calendar of the shop's own zone. All cutoffs are midnights there, so whole days suffice.
+LOG_SCHEMA = pa.schema(
+    [
+        *EVENT_SCHEMA,
+        pa.field("day", pa.int32(), nullable=False),  # days since 1970-01-01
+        pa.field("known_day", pa.int32(), nullable=False),
+        pa.field("hour", pa.int32(), nullable=False),
+    ]
+)
+
+PRODUCT_SCHEMA = pa.schema(
+    [
+        pa.field("product_id", pa.string(), nullable=False),
+        pa.field("category", pa.string()),
+        pa.field("brand", pa.string()),
+        pa.field("department", pa.string()),
+    ]
+)

@@ -1,0 +1,75 @@
+"""Workspace: the one folder that holds a shop's log, tiles, snapshots, models and releases."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.engine import Engine
+from features.events import EventLog
+from features.shopfile import Shop, read_shop
+from features.store import SnapshotStore
+from features.tiles import Tiles, open_tiles
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where everything of one shop lies.
+
+    Args:
+        root: the folder. mlflow_uri, ledger_url: where else these two live, when not in the folder.
+    """
+
+    root: Path
+    mlflow_uri: str
+    ledger_url: str
+
+    @property
+    def shop_file(self) -> Path:
+        return self.root / "encore.toml"
+
+    @property
+    def snapshots(self) -> SnapshotStore:
+        return SnapshotStore(self.root / "snapshots")
+
+    @property
+    def releases(self) -> Path:
+        return self.root / "releases"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        return self.root / "mlflow" / "artifacts"
+
+    @property
+    def exports(self) -> Path:
+        return self.root / "exports"
+
+    def shop(self) -> Shop:
+        """The shop's settings.
+
+        Raises:
+            InvalidShopFile: `encore.toml` is missing or wrong.
+        """
+        return read_shop(self.shop_file)
+
+    def log(self, shop: Shop) -> EventLog:
+        return EventLog(self.root / "log", shop.zone, shop.currency)
+
+    def tiles(self, shop: Shop, engine: Engine) -> Tiles:
+        """The tiles of the log as it is now."""
+        return open_tiles(self.log(shop), shop, self.root / "tiles", engine)
+
+
+def open_workspace(root: Path | None = None, environment: Mapping[str, str] = os.environ) -> Workspace:
+    """The workspace named on the command line, else by ENCORE_WORKSPACE, else `./workspace`.
+
+    ENCORE_MLFLOW_URI and ENCORE_LEDGER_URL move the registry and the ledger out of the folder.
+    """
+    folder = (root or Path(environment.get("ENCORE_WORKSPACE", "workspace"))).resolve()
+    return Workspace(
+        root=folder,
+        mlflow_uri=environment.get("ENCORE_MLFLOW_URI", f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}"),
+        ledger_url=environment.get("ENCORE_LEDGER_URL", f"sqlite:///{folder / 'ledger.db'}"),
+    )

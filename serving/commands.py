@@ -1,0 +1,1 @@
+def mount(app): pass

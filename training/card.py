@@ -1,0 +1,73 @@
+"""The model card: what a person reads before trusting a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from training.evaluate import grade
+from training.fit import Candidate
+from training.gates import Decision
+
+SHOWN = ("auc", "average_precision", "log_loss", "brier", "ece", "lift_5", "lift_10", "lift_20", "lift_quality")
+
+
+def model_card(candidate: Candidate, decision: Decision) -> str:
+    """The card as Markdown."""
+    about, evidence, split = candidate.served.about, candidate.evidence, candidate.split
+    tested = "customers hidden from training" if candidate.asked.task.seed else "the last cutoffs, with a gap of one horizon before them"
+    sections = [
+        f"# {about['task']}",
+        f"**{about['question']}**",
+        f"Asked about: {about['eligible']}. Trained on {about['rows']:,} rows, {about['positives']:,} of them positive "
+        f"({about['base_rate']:.1%}), cutoffs {about['first_cutoff']} to {about['last_cutoff']}.",
+        f"Lift quality: {_quality(evidence.metrics['model'])}.",
+        "## Evidence",
+        f"Measured on {tested} ({split.test[0]} to {split.test[-1]}), by the same recipe fitted on cutoffs up to "
+        f"{split.train[-1]}. Values with 95 % intervals from a bootstrap over customers.",
+        metrics_table(candidate),
+        "## Gate",
+        "```\n" + decision.text + "\n```",
+        "## What it looks at",
+        _importance(candidate),
+        "## When not to use it",
+        _limits(candidate),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def metrics_table(candidate: Candidate) -> str:
+    """Model and baselines side by side, as a Markdown table."""
+    metrics, words = candidate.evidence.metrics, candidate.served.about["baselines"]
+    names = [name for name in SHOWN if name in metrics["model"]]
+    head = "| | " + " | ".join(names) + " |\n|---|" + "---|" * len(names)
+    rows = [f"| {words.get(who, who)} | " + " | ".join(_cell(measured[name]) for name in names) + " |" for who, measured in metrics.items()]
+    return "\n".join([head, *rows])
+
+
+def _cell(measured: dict[str, float | None]) -> str:
+    value, low, high = measured["value"], measured["low"], measured["high"]
+    if value is None:
+        return "-"
+    digits = 1 if abs(value) >= 10 else 3
+    return f"{value:.{digits}f}" + ("" if low is None or high is None else f" [{low:.{digits}f}, {high:.{digits}f}]")
+
+
+def _quality(metrics: Any) -> str:
+    value = metrics["lift_quality"]["value"]
+    return f"{value:.0f} %, {grade(value)}"
+
+
+def _importance(candidate: Candidate) -> str:
+    words = candidate.served.about["features"]
+    top = list(candidate.evidence.importance.items())[:12]
+    return "\n".join(f"- {words[name]['meaning']} (`{name}`): {share:.3f}" for name, share in top)
+
+
+def _limits(candidate: Candidate) -> str:
+    limits = ["Outside the people it is asked about (above).", "For setting prices."]
+    if not candidate.asked.calibrated:
+        limits.append("As a probability: a look-alike's score only ranks.")
+    if candidate.asked.task.trigger:
+        limits.append("It learned from customers whom the shop chose to send campaigns to; for others it extrapolates.")
+    limits.append("To say what a campaign caused: that needs a control group.")
+    return "\n".join(f"- {limit}" for limit in limits)

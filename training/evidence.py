@@ -1,0 +1,137 @@
+"""Evidence: what is known about a model's quality before anybody may be scored with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+from training.bundle import Bundle, Vector
+from training.evaluate import evaluate, evaluate_difference
+from training.examples import Examples
+from training.models import blend_logits, fit_logistic, fit_trees
+from training.task import AskedTask
+
+SEED = 20_170_101
+SHUFFLES, SHUFFLE_ROWS, SHUFFLE_TREES = 20, 4_000, 40
+
+Measured = dict[str, dict[str, Any]]  # metric -> value, low, high
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything the gate, the model card and the pages say about a model.
+
+    metrics: model and baseline -> metric -> value with its 95 % interval, pooled over the test cutoffs.
+    gains: baseline -> metric -> model minus baseline. by_cutoff: cutoff -> model and baseline -> metric -> value.
+    importance: feature -> mean absolute share of the log-odds. strongest: (feature, AUC) that ranks best alone.
+    shuffled: mean AUC of models trained on shuffled labels, and its standard error.
+    scores: model and baseline -> scores of the test rows; kept in memory, never logged.
+    """
+
+    metrics: Mapping[str, Measured]
+    gains: Mapping[str, Measured]
+    by_cutoff: Mapping[str, Mapping[str, Measured]]
+    importance: Mapping[str, float]
+    strongest: tuple[str, float]
+    shuffled: tuple[float, float]
+    scores: Mapping[str, Vector]
+
+    def describe(self) -> dict[str, Any]:
+        """All of it that may be stored: no row of any user."""
+        return {
+            "metrics": self.metrics,
+            "gains": self.gains,
+            "by_cutoff": self.by_cutoff,
+            "importance": self.importance,
+            "strongest_single_feature": {"name": self.strongest[0], "auc": self.strongest[1]},
+            "shuffled_labels": {"mean_auc": self.shuffled[0], "standard_error": self.shuffled[1], "shuffles": SHUFFLES},
+        }
+
+
+def gather_evidence(asked: AskedTask, model: Bundle, baselines: Mapping[str, Bundle], train: Examples, test: Examples) -> Evidence:
+    """Score the test rows with the model and its baselines and measure everything."""
+    scores = {"model": model.scores(test.X), **{name: bundle.scores(test.X) for name, bundle in baselines.items()}}
+    calibrated = asked.calibrated
+    by_cutoff = {}
+    for cutoff in sorted(set(test.as_of)):
+        rows = test.as_of == cutoff
+        if 0 < test.y[rows].sum() < rows.sum():
+            by_cutoff[cutoff.isoformat()] = {
+                name: evaluate(test.y[rows], values[rows], test.users[rows], seed=SEED, resamples=100, calibrated=calibrated)
+                for name, values in scores.items()
+            }
+    return Evidence(
+        metrics={name: evaluate(test.y, values, test.users, seed=SEED, calibrated=calibrated) for name, values in scores.items()},
+        gains={name: evaluate_difference(test.y, scores["model"], scores[name], test.users, seed=SEED) for name in baselines},
+        by_cutoff=by_cutoff,
+        importance=importance(model, test),
+        strongest=strongest_feature(train),
+        shuffled=shuffled_auc(train, test),
+        scores=scores,
+    )
+
+
+def importance(model: Bundle, test: Examples, rows: int = 1_000) -> dict[str, float]:
+    """Mean absolute contribution to the log-odds on a sample of rows, largest first."""
+    chosen = np.linspace(0, len(test) - 1, min(rows, len(test))).astype(int)
+    shares = np.abs(model.contributions(test.X[chosen])[:, :-1]).mean(axis=0)
+    return {model.features[place]: float(shares[place]) for place in np.argsort(-shares, kind="stable")}
+
+
+def strongest_feature(train: Examples) -> tuple[str, float]:
+    """The feature that separates the classes best by itself, in either direction; above .9 it smells of a leak."""
+    ranks = np.apply_along_axis(lambda values: rankdata(np.where(np.isnan(values), -np.inf, values)), 0, train.X)
+    positives = int(train.y.sum())
+    negatives = len(train) - positives
+    areas = (ranks[train.y == 1].sum(axis=0) - positives * (positives + 1) / 2) / (positives * negatives)
+    areas = np.maximum(areas, 1 - areas)
+    best = int(np.argmax(areas))
+    return train.names[best], float(areas[best])
+
+
+def shuffled_auc(train: Examples, test: Examples) -> tuple[float, float]:
+    """Mean AUC, and its standard error, of small models whose labels were shuffled within each cutoff.
+
+    Anything but chance means that the split or the features know more than they should.
+    """
+    random = np.random.default_rng(SEED)
+    areas = []
+    for number in range(SHUFFLES):
+        rows = random.choice(len(train), size=min(len(train), SHUFFLE_ROWS), replace=False)
+        y, y_test = shuffle_within(train.y, train.as_of, random)[rows], shuffle_within(test.y, test.as_of, random)
+        if y.min() == y.max():
+            continue
+        logistic, trees = fit_logistic(train.X[rows], y), fit_trees(train.X[rows], y, SHUFFLE_TREES, (number,))
+        areas.append(area_within(y_test, blend_logits(test.X, logistic, trees), test.as_of))
+    return float(np.mean(areas)), float(np.std(areas, ddof=1) / np.sqrt(len(areas)))
+
+
+def area_within(y: npt.NDArray[np.int8], scores: Vector, groups: npt.NDArray[np.object_]) -> float:
+    """AUC over pairs of the same group: base rates that differ from cutoff to cutoff teach it nothing."""
+    areas, pairs = [], []
+    for group in sorted(set(groups)):
+        labels = y[groups == group]
+        if 0 < labels.sum() < len(labels):
+            areas.append(area_under_curve(labels, scores[groups == group]))
+            pairs.append(labels.sum() * (len(labels) - labels.sum()))
+    return float(np.average(areas, weights=pairs))
+
+
+def area_under_curve(y: npt.NDArray[np.int8], scores: Vector) -> float:
+    """AUC by ranks; ties count half."""
+    positives = int(y.sum())
+    return float((rankdata(scores)[y == 1].sum() - positives * (positives + 1) / 2) / (positives * (len(y) - positives)))
+
+
+def shuffle_within(y: npt.NDArray[np.int8], groups: npt.NDArray[np.object_], random: np.random.Generator) -> npt.NDArray[np.int8]:
+    """Labels shuffled among the rows of one group, so that each cutoff keeps its base rate."""
+    shuffled = y.copy()
+    for group in sorted(set(groups)):
+        rows = np.flatnonzero(groups == group)
+        shuffled[rows] = y[random.permutation(rows)]
+    return shuffled

@@ -1,0 +1,136 @@
+"""Examples: as-of dates x eligible users x label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from features.engine import Engine
+from features.errors import NoUsableData
+from features.events import day_of
+from features.snapshot import Snapshot
+from features.store import SnapshotStore
+from features.tiles import Tiles
+from training.task import AskedTask
+
+LEAST_POSITIVES, ENOUGH_POSITIVES = 30, 500
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows to learn from or to be judged on.
+
+    X: rows x features, NaN for no value; names: the features; y: 0 or 1; users: user_id; as_of: the cutoff.
+    """
+
+    X: npt.NDArray[np.float64]
+    names: tuple[str, ...]
+    y: npt.NDArray[np.int8]
+    users: npt.NDArray[np.object_]
+    as_of: npt.NDArray[np.object_]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, rows: npt.NDArray[np.bool_]) -> Examples:
+        """The rows where the mask is true."""
+        return Examples(self.X[rows], self.names, self.y[rows], self.users[rows], self.as_of[rows])
+
+    def at(self, cutoffs: Sequence[date]) -> Examples:
+        """The rows of some cutoffs."""
+        return self.take(np.isin(self.as_of, list(cutoffs)))
+
+    def column(self, name: str) -> npt.NDArray[np.float64]:
+        return self.X[:, self.names.index(name)]
+
+
+def make_examples(asked: AskedTask, cutoffs: Sequence[date], first_day: date, tiles: Tiles, store: SnapshotStore, engine: Engine) -> Examples:
+    """Feature vectors before each cutoff, labels from [cutoff, cutoff + horizon).
+
+    A feature that looks back further than the log reaches at the first cutoff means something else at each cutoff
+    and is left out until the log is long enough.
+
+    Raises:
+        LabelWindowOpen: a window is not over in the data.
+        NoUsableData: nobody is eligible at any cutoff.
+    """
+    visible = (cutoffs[0] - first_day).days
+    parts = [_at_cutoff(asked, store.get(tiles, as_of, engine), visible, tiles, engine) for as_of in cutoffs]
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        raise NoUsableData(f"Nobody is eligible for {asked.name} ({asked.describe()['eligible']}) at any of {len(cutoffs)} cutoff(s).")
+    return Examples(
+        np.concatenate([part.X for part in parts]),
+        parts[0].names,
+        np.concatenate([part.y for part in parts]),
+        np.concatenate([part.users for part in parts]),
+        np.concatenate([part.as_of for part in parts]),
+    )
+
+
+def trigger_days(asked: AskedTask, tiles: Tiles, engine: Engine) -> list[date]:
+    """The days on which the task's trigger happened."""
+    rows = tiles.user_days.filter(tiles.user_days[asked.task.trigger] > 0).select("day").distinct()
+    return [day_of(number) for number in engine.collect(rows, ["day"])["day"].to_pylist()]
+
+
+def require_both_classes(y: npt.NDArray[np.int8], what: str) -> None:
+    """Refuse to learn from next to nothing.
+
+    Raises:
+        NoUsableData: fewer than 30 positives or 30 negatives, with the counts.
+    """
+    positives, negatives = int(y.sum()), int(len(y) - y.sum())
+    if min(positives, negatives) < LEAST_POSITIVES:
+        raise NoUsableData(
+            f"{what}: {positives} positives and {negatives} negatives; at least {LEAST_POSITIVES} of each are needed "
+            f"(below {ENOUGH_POSITIVES} a model is only indicative). Collect more data, or widen the horizon."
+        )
+
+
+def usable_features(asked: AskedTask, snapshot: Snapshot, visible: int) -> tuple[str, ...]:
+    """The snapshot's features that the task's model may see when the log reaches back `visible` days."""
+    described = snapshot.manifest["features"]
+    return tuple(
+        feature["name"] for feature in described if feature["looks_back_days"] <= visible and not feature["name"].startswith(asked.task.left_out)
+    )
+
+
+def _at_cutoff(asked: AskedTask, snapshot: Snapshot, visible: int, tiles: Tiles, engine: Engine) -> Examples:
+    frame, as_of = snapshot.frame, snapshot.as_of
+    asked_about = asked.eligible(frame).to_numpy(dtype=bool)
+    if asked.task.trigger:
+        asked_about = asked_about & frame.index.isin(_triggered(asked.task.trigger, tiles, as_of, engine))
+    if asked.task.seed:
+        # The seed is known in full: it is asked about whether or not a member is still active.
+        label = asked.task.seed(frame).to_numpy(dtype=bool)
+        asked_about = asked_about | label
+    else:
+        label = frame.index.isin(_did(asked, tiles, as_of, engine)) ^ asked.task.absence
+    names = usable_features(asked, snapshot, visible)
+    rows = np.flatnonzero(asked_about)
+    return Examples(
+        snapshot.matrix(names)[rows],
+        names,
+        label[rows].astype(np.int8),
+        frame.index.to_numpy(dtype=object)[rows],
+        np.full(len(rows), as_of, dtype=object),
+    )
+
+
+def _triggered(trigger: str, tiles: Tiles, as_of: date, engine: Engine) -> pd.Index:
+    days = tiles.between(as_of, as_of + timedelta(days=1)).user_days
+    return pd.Index(engine.collect(days.filter(days[trigger] > 0).select("user_id"), ["user_id"])["user_id"].to_pylist())
+
+
+def _did(asked: AskedTask, tiles: Tiles, as_of: date, engine: Engine) -> pd.Index:
+    if asked.task.outcome is None:
+        raise TypeError(f"task '{asked.name}' has neither an outcome nor a seed")
+    window = tiles.between(as_of, as_of + timedelta(days=asked.horizon))
+    users = asked.task.outcome(window, as_of).distinct()
+    return pd.Index(engine.collect(users, ["user_id"])["user_id"].to_pylist(), dtype="object")

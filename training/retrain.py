@@ -1,0 +1,132 @@
+"""retrain: idempotent, locked, resumable, for a schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from features.cycle import repurchase_cycle
+from features.engine import Engine
+from features.errors import LabelWindowOpen, NoUsableData
+from features.files import digest_of, exclusive
+from features.logs import log, step
+from features.shopfile import Shop
+from features.snapshot import recipe_digest
+from features.tiles import Tiles
+from features.workspace import Workspace
+from training.bundle import FORMAT
+from training.card import metrics_table, model_card
+from training.fit import BLEND, Candidate, fit_task
+from training.gates import Decision, best_baseline, decide
+from training.models import TREES
+from training.record import record_candidate
+from training.task import AskedTask
+from training.tasks import tasks_for
+from training.tracking import CHAMPION, Tracking
+
+CODE_VERSION = 1  # raise it when the same data and settings should give another model
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a retrain did for one task: `promoted`, `refused`, `already done` or `no usable data`, and why."""
+
+    task: str
+    state: str
+    reason: str
+    run_id: str | None = None
+
+
+def retrain(workspace: Workspace, shop: Shop, as_of: date | None = None, names: tuple[str, ...] = (), promote: bool = True) -> list[Outcome]:
+    """Train the tasks on what is known before `as_of`, log everything, and let the gate decide who is champion.
+
+    The same data, date and settings are trained once: a second call finds the finished runs. A call after a crash
+    takes up with the first task that has none. Refused challengers are logged and registered like promoted ones.
+
+    Args:
+        as_of: the end of the last label window; by default, as far as the log is complete.
+        promote: False leaves every alias as it is.
+
+    Raises:
+        Locked: another retrain of this workspace runs. LabelWindowOpen: the log does not reach `as_of`.
+        TrackingUnavailable: MLflow is down; champions stay what they were.
+    """
+    with exclusive(workspace.root / ".retrain.lock", "A retrain of this workspace"):
+        engine = Engine()
+        tracking = Tracking(workspace, shop.name)
+        if stale := tracking.close_stale():
+            log.warning("closed runs that a killed process had left open", extra={"facts": {"runs": stale}})
+        tiles = workspace.tiles(shop, engine)
+        until = as_of or tiles.log.complete_until
+        if until > tiles.log.complete_until:
+            raise LabelWindowOpen(until, until, tiles.log.complete_until)
+        cycle = repurchase_cycle(tiles.before(until), engine)
+        todo, outcomes = [], []
+        for task in tasks_for(shop, tiles.log.kinds, names):
+            asked = task.at(shop, cycle)
+            key = work_key(asked, until, tiles)
+            if run_id := tracking.finished(key):
+                outcomes.append(Outcome(task.name, "already done", f"run {run_id} did this work", run_id))
+            else:
+                todo.append((asked, key))
+        if todo:
+            outcomes += _train(workspace, tracking, tiles, engine, until, todo, promote)
+        return outcomes
+
+
+def work_key(asked: AskedTask, until: date, tiles: Tiles) -> str:
+    """Digest of everything that shapes a trained task: what is asked, of which data, by which recipe."""
+    recipe = [BLEND, TREES, FORMAT, CODE_VERSION]
+    return digest_of([asked.describe(), until, recipe_digest(tiles.log, tiles.shop), str(recipe)])
+
+
+def _train(
+    workspace: Workspace, tracking: Tracking, tiles: Tiles, engine: Engine, until: date, todo: Sequence[tuple[AskedTask, str]], promote: bool
+) -> list[Outcome]:
+    outcomes, cards = [], []
+    with tracking.run(f"retrain {until}", {"encore.as_of": until.isoformat(), "encore.data": tiles.log.digest}) as parent:
+        for asked, key in todo:
+            try:
+                candidate = fit_task(asked, until, tiles, workspace.snapshots, engine)
+            except NoUsableData as error:
+                outcomes.append(Outcome(asked.name, "no usable data", str(error)))
+                continue
+            with step(f"{asked.name}: gate and log") as found:
+                outcome, decision = _judge_and_log(tracking, candidate, parent, key, until, promote)
+                found["decision"] = outcome.state
+            outcomes.append(outcome)
+            cards.append(f"## {asked.name}: {outcome.state}\n\n{candidate.served.about['question']}\n\n{metrics_table(candidate)}\n\n```\n{decision.text}\n```")
+        tracking.log(parent, {"as_of": until, "data": tiles.log.digest}, {}, {"mlflow.note.content": f"# Retrain as of {until}\n\n" + "\n\n".join(cards)})
+    return outcomes
+
+
+def _judge_and_log(tracking: Tracking, candidate: Candidate, parent: str, key: str, until: date, promote: bool) -> tuple[Outcome, Decision]:
+    task, evidence = candidate.asked.name, candidate.evidence
+    champion = tracking.with_alias(task, CHAMPION)
+    # A baseline that serves as champion is beaten by the rule on baselines.
+    rival = tracking.load(champion, "evaluated") if champion and champion.tags.get("encore.kind") == "model" else None
+    decision = decide(evidence, candidate.test, rival, candidate.asked.calibrated, candidate.split.provisional)
+    newer = champion is not None and champion.tags["encore.as_of"] > until.isoformat()
+    tags = {
+        "encore.task": task,
+        "encore.as_of": until.isoformat(),
+        "encore.data": str(candidate.served.about["data"]),
+        "encore.decision": "promoted" if decision.promote else "refused",
+        "encore.reasons": decision.text,
+    }
+    with tracking.run(f"{task} {until}", {**tags, "encore.key": key, "mlflow.note.content": model_card(candidate, decision)}, parent) as run_id:
+        record_candidate(tracking, candidate, decision, run_id)
+        metrics = {f"encore.{name}": f"{evidence.metrics['model'][name]['value']:.4f}" for name in ("auc", "lift_10")}
+        made = tracking.register(task, run_id, "bundle", {**tags, **metrics, "encore.kind": "model"}, decision.text)
+        if not promote or newer:
+            why = "this is a backfill: a champion of later data exists" if newer else "promotion was not asked for"
+            return Outcome(task, "logged", why, run_id), decision
+        if decision.promote:
+            tracking.promote(made)
+            return Outcome(task, "promoted", decision.text, run_id), decision
+        tracking.mark_challenger(made)
+        if champion is None:
+            name = best_baseline(evidence)
+            tracking.promote(tracking.register(task, run_id, f"baselines/{name}", {**tags, "encore.kind": "baseline"}, f"The {name} baseline: no model has passed the gate yet."))
+        return Outcome(task, "refused", decision.text, run_id), decision

@@ -1,0 +1,16 @@
+"""First order (0 -> 1): will a visitor who never bought place a first order?"""
+
+from training.outcomes import ordered
+from training.task import Task
+
+FIRST_ORDER = Task(
+    name="first_order",
+    question="Will this visitor place a first order within {horizon} days?",
+    eligible=lambda users, horizon: (users["orders_count"] == 0) & (users["activity_recency"] <= 90),
+    eligible_in_words="active in the last 90 days, no valid order yet",
+    outcome=ordered,
+    horizon=lambda cycle: cycle.repurchase_horizon,
+    needs=("order", "product_view"),
+    rule="activity_recency",
+    rfm=("activity_recency", "activity_active_days_30d", "activity_product_views_30d"),
+)

@@ -1,0 +1,18 @@
+"""Look-alike of coupon redeemers: which other customers resemble those who redeemed a coupon?"""
+
+from training.task import Task
+
+LOOKALIKE = Task(
+    name="lookalike",
+    question="How much does this customer resemble those who redeemed a coupon?",
+    eligible=lambda users, horizon: users["orders_recency"] <= 90,
+    eligible_in_words="a valid order in the last 90 days, not in the seed",
+    horizon=lambda cycle: 90,
+    needs=("order", "coupon_redeemed"),
+    seed=lambda users: users["discounts_redemption_recency"].notna(),
+    # What defines the seed must not describe it: coupons, and campaigns, which were sent to chosen customers.
+    left_out=("discounts_redemption", "discounts_coupon", "campaigns_"),
+    # Spend is the rule that people use to choose an audience.
+    rule="orders_revenue_365d",
+    rule_in_words="spend rule",
+)

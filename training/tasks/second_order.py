@@ -1,0 +1,14 @@
+"""Second order (1 -> 2): will a new customer come back?"""
+
+from training.outcomes import ordered
+from training.task import Task
+
+SECOND_ORDER = Task(
+    name="second_order",
+    question="Will this customer place a second order within {horizon} days?",
+    eligible=lambda users, horizon: (users["orders_count"] == 1) & (users["orders_recency"] <= 180),
+    eligible_in_words="exactly one valid order, placed in the last 180 days",
+    outcome=ordered,
+    horizon=lambda cycle: cycle.repurchase_horizon,
+    rfm=("orders_recency", "orders_revenue", "orders_items"),
+)

@@ -1,0 +1,209 @@
+"""MLflow: runs, evidence, registered models and their aliases. The only module that imports mlflow."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Against a server that is down the client's defaults block for four minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+
+import requests
+import sqlalchemy.exc
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from features.errors import TrackingUnavailable
+from features.workspace import Workspace
+from training.bundle import Bundle, load_bundle, save_bundle
+
+logging.getLogger("alembic").setLevel(logging.WARNING)
+logging.getLogger("mlflow").setLevel(logging.WARNING)
+
+CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered model version: its task, number, run and tags."""
+
+    task: str
+    number: str
+    run_id: str
+    bundle_path: str
+    tags: Mapping[str, str]
+
+
+class Tracking:
+    """The runs and registered models of one shop.
+
+    Raises:
+        TrackingUnavailable: from every method, when MLflow cannot be reached or refuses.
+    """
+
+    def __init__(self, workspace: Workspace, shop_name: str) -> None:
+        self.shop_name, self.slug = shop_name, re.sub(r"[^a-z0-9]+", "-", shop_name.lower()).strip("-")
+        self.uri = workspace.mlflow_uri
+        with self._reachable():
+            if self.uri.startswith("sqlite:///"):
+                Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            self.client = MlflowClient(self.uri)
+            found = self.client.get_experiment_by_name(self.shop_name)
+            # A server keeps artifacts where it likes; a local database keeps them in the workspace.
+            place = workspace.mlflow_artifacts.as_uri() if self.uri.startswith("sqlite:") else None
+            self.experiment = found.experiment_id if found else self.client.create_experiment(self.shop_name, artifact_location=place)
+
+    # --- runs -------------------------------------------------------------------------------------------------------
+
+    def finished(self, key: str) -> str | None:
+        """The run that did this very work and finished."""
+        return self._find(f"tags.`encore.key` = '{key}' and attributes.status = 'FINISHED'")
+
+    def close_stale(self) -> int:
+        """Mark runs that a killed process left RUNNING; the caller holds the lock, so nobody is working on them."""
+        with self._reachable():
+            stale = self.client.search_runs([self.experiment], "attributes.status = 'RUNNING'", max_results=1000)
+            for run in stale:
+                self.client.set_terminated(run.info.run_id, "KILLED")
+        return len(stale)
+
+    @contextmanager
+    def run(self, name: str, tags: Mapping[str, str], parent: str | None = None) -> Iterator[str]:
+        """Open a run for the block; it ends FINISHED, or FAILED when the block raises."""
+        with self._reachable():
+            above = {"mlflow.parentRunId": parent} if parent else {}
+            run_id = str(self.client.create_run(self.experiment, tags={**above, **tags}, run_name=name).info.run_id)
+        try:
+            yield run_id
+        except BaseException:
+            with self._reachable():
+                self.client.set_terminated(run_id, "FAILED")
+            raise
+        with self._reachable():
+            self.client.set_terminated(run_id, "FINISHED")
+
+    def log(self, run_id: str, params: Mapping[str, Any], metrics: Mapping[str, float], tags: Mapping[str, str], steps: int | None = None) -> None:
+        """Add to a run; `steps` is the step that the metrics belong to."""
+        with self._reachable():
+            self.client.log_batch(
+                run_id,
+                metrics=[Metric(name, value, 0, steps or 0) for name, value in metrics.items()],
+                params=[Param(name, str(value)[:6000]) for name, value in params.items()],
+                tags=[RunTag(name, value[:8000]) for name, value in tags.items()],
+            )
+
+    def log_dataset(self, run_id: str, name: str, digest: str, schema: str) -> None:
+        """Say which data a run saw, by digest; never a row of it."""
+        with self._reachable():
+            data = Dataset(name=name, digest=digest[:36], source_type="encore", source="{}", schema=schema)
+            self.client.log_inputs(run_id, [DatasetInput(dataset=data, tags=[])])
+
+    def log_directory(self, run_id: str, directory: Path) -> None:
+        """Copy a directory's content into the run's artifacts."""
+        with self._reachable():
+            self.client.log_artifacts(run_id, str(directory))
+
+    def log_bundle(self, run_id: str, bundle: Bundle, path: str) -> None:
+        with tempfile.TemporaryDirectory() as scratch, self._reachable():
+            save_bundle(bundle, Path(scratch))
+            self.client.log_artifacts(run_id, scratch, path)
+
+    # --- registered models ------------------------------------------------------------------------------------------
+
+    def register(self, task: str, run_id: str, bundle_path: str, tags: Mapping[str, str], description: str) -> Version:
+        """Make a bundle of a run the next version of its task's model."""
+        name = self._model(task)
+        with self._reachable():
+            if name not in (model.name for model in self.client.search_registered_models(f"name = '{name}'")):
+                self.client.create_registered_model(name, description=f"{task} for {self.shop_name}")
+            source = f"{self.client.get_run(run_id).info.artifact_uri}/{bundle_path}"
+            made = self.client.create_model_version(
+                name, source, run_id, tags={**tags, "encore.bundle_path": bundle_path}, description=description
+            )
+        return self._version(task, made)
+
+    def with_alias(self, task: str, alias: str) -> Version | None:
+        """The version that carries an alias, if any."""
+        with self._reachable():
+            models = self.client.search_registered_models(f"name = '{self._model(task)}'")
+            number = models[0].aliases.get(alias) if models else None
+            return self._version(task, self.client.get_model_version(self._model(task), str(number))) if number else None
+
+    def promote(self, version: Version) -> None:
+        """Make a version the champion and the champion the previous one; the caller holds the lock.
+
+        Aliases are last-writer-wins, so what was written is read back.
+        """
+        champion = self.with_alias(version.task, CHAMPION)
+        if champion and champion.number == version.number:
+            return
+        with self._reachable():
+            if champion:
+                self.client.set_registered_model_alias(self._model(version.task), PREVIOUS, champion.number)
+            self.client.set_registered_model_alias(self._model(version.task), CHAMPION, version.number)
+        seen = self.with_alias(version.task, CHAMPION)
+        if seen is None or seen.number != version.number:
+            raise TrackingUnavailable(f"Another process made version {seen and seen.number} of '{version.task}' champion meanwhile. Run again.")
+
+    def mark_challenger(self, version: Version) -> None:
+        """Point the challenger alias at the latest version that was refused."""
+        with self._reachable():
+            self.client.set_registered_model_alias(self._model(version.task), CHALLENGER, version.number)
+
+    def champions(self) -> list[Version]:
+        """The champion of every task of this shop, by task name."""
+        with self._reachable():
+            names = [model.name for model in self.client.search_registered_models(f"name LIKE '{self.slug}.%'")]
+        found = (self.with_alias(name.removeprefix(f"{self.slug}."), CHAMPION) for name in sorted(names))
+        return [version for version in found if version]
+
+    def load(self, version: Version, path: str | None = None) -> Bundle:
+        """A version's bundle (or another bundle of its run), verified.
+
+        Raises:
+            BundleRefused: it is torn or changed.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            with self._reachable():
+                folder = self.client.download_artifacts(version.run_id, path or version.bundle_path, scratch)
+            return load_bundle(Path(folder))
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _model(self, task: str) -> str:
+        return f"{self.slug}.{task}"
+
+    def _version(self, task: str, version: ModelVersion) -> Version:
+        return Version(task, str(version.version), str(version.run_id), version.tags["encore.bundle_path"], version.tags)
+
+    def _find(self, condition: str) -> str | None:
+        with self._reachable():
+            runs = self.client.search_runs([self.experiment], condition, max_results=1)
+        return str(runs[0].info.run_id) if runs else None
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        try:
+            yield
+        except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+            reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+            raise TrackingUnavailable(
+                f"MLflow at {_without_password(self.uri)} did not do what was asked: {reason} "
+                "Nothing was promoted. Check that it runs (ENCORE_MLFLOW_URI), then run the same command again: it resumes."
+            ) from error
+
+
+def _without_password(uri: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", uri)
