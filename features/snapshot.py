@@ -87,8 +87,9 @@ def build_snapshot(tiles: Tiles, as_of: date, engine: Engine) -> Snapshot:
     """
     log, shop = tiles.log, tiles.shop
     features = catalogue(shop, log.kinds)
-    history = tiles.before(as_of)
-    table = engine.collect(_vectors(history, features), ["user_id"])
+    history = tiles.before(as_of).staged(engine)
+    expression = digest_of([[feature.describe() for feature in features], shop.digest])
+    table = engine.collect_staged(expression, lambda: _vectors(history, features), ["user_id"])
     if not table.num_rows:
         raise NoUsableData(f"No user is known before {as_of}; the log holds events up to {log.complete_until}.")
     manifest = {
@@ -115,10 +116,10 @@ def _vectors(history: History, features: Sequence[Feature]) -> Table:
 
 def _regular(history: History, features: Sequence[Feature]) -> Table:
     """All regular features in one aggregate over the user's days."""
-    rows = history.tiles.user_days
+    rows = history.user_days
     regular = [(feature, feature.column.aggregate) for feature in features if feature.column.aggregate is not None]
     integers = {
-        f"{feature.name}__{number}": part(rows, history.as_of_day, feature.window)
+        f"{feature.name}__{number}": part(rows, feature.window)
         for feature, aggregate in regular
         for number, part in enumerate(aggregate.parts)
     }

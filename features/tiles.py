@@ -76,10 +76,9 @@ class Tiles:
 
     def before(self, as_of: date) -> History:
         """Everything that had happened and was known before `as_of`."""
-        cut = {name: self.log.before(getattr(self, name), as_of) for name in TABLES}
-        days = _add_groups(_collapse(cut.pop("user_days"), "user_id", "day"), self.shop)
-        products = _collapse(cut.pop("user_products"), "user_id", "day", "product_id")
-        return History(as_of, replace(self, user_days=days, user_products=products, **cut))
+        cut = {name: _with_age(self.log.before(getattr(self, name), as_of), as_of) for name in TABLES}
+        days = _add_groups(_collapse(cut.pop("user_days"), "user_id", "day", "age"), self.shop)
+        return History(as_of, user_days=days, products=self.products, **cut)
 
     def between(self, start: date, end: date) -> Tiles:
         """What happened in `start <= day < end`.
@@ -88,25 +87,32 @@ class Tiles:
             LabelWindowOpen: the window is not over in the data.
         """
         cut = {name: self.log.between(getattr(self, name), start, end) for name in TABLES}
-        days = _collapse(cut.pop("user_days"), "user_id", "day")
-        products = _collapse(cut.pop("user_products"), "user_id", "day", "product_id")
-        return replace(self, user_days=days, user_products=products, **cut)
+        return replace(self, user_days=_collapse(cut.pop("user_days"), "user_id", "day"), **cut)
 
 
 @dataclass(frozen=True)
 class History:
-    """Tiles strictly before `as_of`: all that a feature may see."""
+    """Tiles strictly before `as_of`: all that a feature may see.
+
+    Each table but `products` has `age`, the days from a row to `as_of`: yesterday is 1. Features are declared in ages,
+    so that one compiled expression serves every cutoff.
+    """
 
     as_of: date
-    tiles: Tiles
+    user_days: Table
+    user_products: Table
+    user_campaigns: Table
+    changes: Table
+    products: Table
 
-    @property
-    def as_of_day(self) -> int:
-        return day_number(self.as_of)
+    def staged(self, engine: Engine) -> History:
+        """The same history under fixed names in the engine, so that what is compiled for one cutoff serves the next."""
+        return replace(self, **{name: engine.stage(f"history_{name}", getattr(self, name)) for name in (*TABLES, "products")})
 
-    def since(self, table: Table, window: int | None) -> Table:
-        """The rows of a tile table in the last `window` days; all of them when `window` is None."""
-        return table if window is None else table.filter(table.day >= self.as_of_day - window)
+
+def in_window(table: Table, window: int | None) -> Table:
+    """The rows of a history's table in the last `window` days; all of them when `window` is None."""
+    return table if window is None else table.filter(table.age <= window)
 
 
 TABLES = ("user_days", "user_products", "user_campaigns", "changes")
@@ -192,6 +198,10 @@ def _changes(events: Table) -> Table:
     # Several changes on one day: the last one counts; equal times are settled by the event's own key.
     ranked = rows.mutate(rank=ibis.row_number().over(group_by=[*KEYS, "event", "detail"], order_by=[rows.occurred_at.desc(), rows.event_id.desc()]))
     return ranked.filter(ranked["rank"] == 0).select(*KEYS, "event", "detail", "level")
+
+
+def _with_age(table: Table, as_of: date) -> Table:
+    return table.mutate(age=day_number(as_of) - table.day)
 
 
 def _collapse(table: Table, *keys: str) -> Table:

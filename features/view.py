@@ -17,7 +17,7 @@ from features.tiles import History, event_of
 
 NEVER = None  # the value of a column for a user with no such history
 EVER = 730  # days of log after which a count of everything since its beginning says more about the user than about the log
-Part = Callable[[Table, int, int | None], IntegerScalar]  # (rows, as_of day, window) -> an integer
+Part = Callable[[Table, int | None], IntegerScalar]  # (rows of user_days, window) -> an integer
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ def sum_of(column: str) -> Aggregate:
 def days_with(column: str) -> Aggregate:
     """Days in the window on which a tile column is above zero."""
 
-    def part(rows: Table, as_of: int, window: int | None) -> IntegerScalar:
-        return ibis.cases((_within(rows, as_of, window) & (rows[column] > 0), 1), else_=0).sum()
+    def part(rows: Table, window: int | None) -> IntegerScalar:
+        return ibis.cases((_within(rows, window) & (rows[column] > 0), 1), else_=0).sum()
 
     return Aggregate((column,), (part,), _as_float, accumulates=True)
 
@@ -146,8 +146,8 @@ def days_with(column: str) -> Aggregate:
 def days_since(column: str) -> Aggregate:
     """Days from the last day on which a tile column was above zero to `as_of`; yesterday is 1."""
 
-    def part(rows: Table, as_of: int, window: int | None) -> IntegerScalar:
-        return as_of - ibis.cases((rows[column] > 0, rows.day), else_=ibis.null("int32")).max()
+    def part(rows: Table, window: int | None) -> IntegerScalar:
+        return ibis.cases((rows[column] > 0, rows.age), else_=ibis.null("int32")).min()
 
     return Aggregate((column,), (part,), _as_float)
 
@@ -155,8 +155,8 @@ def days_since(column: str) -> Aggregate:
 def days_since_first(column: str) -> Aggregate:
     """Days from the first day on which a tile column was above zero to `as_of`."""
 
-    def part(rows: Table, as_of: int, window: int | None) -> IntegerScalar:
-        return as_of - ibis.cases((rows[column] > 0, rows.day), else_=ibis.null("int32")).min()
+    def part(rows: Table, window: int | None) -> IntegerScalar:
+        return ibis.cases((rows[column] > 0, rows.age), else_=ibis.null("int32")).max()
 
     return Aggregate((column,), (part,), _as_float, accumulates=True)
 
@@ -172,18 +172,18 @@ def trend(column: str, recent: int) -> Aggregate:
     def finish(short: NumericValue, long: NumericValue, window: int) -> NumericValue:
         return _divide(short * window, long * recent)
 
-    return Aggregate((column,), (lambda rows, as_of, window: _sum(column)(rows, as_of, recent), _sum(column)), finish)
+    return Aggregate((column,), (lambda rows, window: _sum(column)(rows, recent), _sum(column)), finish)
 
 
 def _sum(column: str) -> Part:
-    def part(rows: Table, as_of: int, window: int | None) -> IntegerScalar:
-        return ibis.cases((_within(rows, as_of, window), rows[column]), else_=0).sum()
+    def part(rows: Table, window: int | None) -> IntegerScalar:
+        return ibis.cases((_within(rows, window), rows[column]), else_=0).sum()
 
     return part
 
 
-def _within(rows: Table, as_of: int, window: int | None) -> ibis.expr.types.BooleanValue:
-    return ibis.literal(True) if window is None else rows.day >= as_of - window
+def _within(rows: Table, window: int | None) -> ibis.expr.types.BooleanValue:
+    return ibis.literal(True) if window is None else rows.age <= window
 
 
 def _as_float(value: NumericValue, window: int | None = None) -> NumericValue:

@@ -26,6 +26,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from features.errors import TrackingUnavailable
+from features.files import read_json
 from features.workspace import Workspace
 from training.bundle import Bundle, load_bundle, save_bundle
 
@@ -179,6 +180,11 @@ class Tracking:
             with self._reachable():
                 folder = self.client.download_artifacts(version.run_id, path or version.bundle_path, scratch)
             return load_bundle(Path(folder))
+
+    def evidence(self, version: Version) -> dict[str, Any]:
+        """What was measured before the version was registered."""
+        with tempfile.TemporaryDirectory() as scratch, self._reachable():
+            return dict(read_json(Path(self.client.download_artifacts(version.run_id, "evidence.json", scratch))))
 
     # --- inside -----------------------------------------------------------------------------------------------------
 

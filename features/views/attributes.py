@@ -15,7 +15,7 @@ def attributes_view(names: Sequence[str]) -> FeatureView:
     """One column per attribute of the shop file: its last value known before the cutoff."""
 
     def last_values(history: History, window: int | None) -> Table:
-        changes = history.tiles.changes
+        changes = history.changes
         rows = changes.filter(changes.event == "attribute_set")
         # The latest day wins; what was known later about the same day wins over what was known earlier.
         moment = rows.day.cast("int64") * 100_000 + rows.known_day

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from ibis import Table
 
-from features.tiles import History
+from features.tiles import History, in_window
 from features.view import NEVER, Column, FeatureView, days_since, ratio, sum_of
 
 
 def response(history: History, window: int | None) -> Table:
     """Per user: campaigns answered by a redemption, and their share of the campaigns received."""
-    rows = history.since(history.tiles.user_campaigns, window)
+    rows = in_window(history.user_campaigns, window)
     each = rows.group_by("user_id", "campaign").aggregate(received=rows.received.sum(), redeemed=rows.redeemed.sum())
     users = each.group_by("user_id").aggregate(
         answered=(each.redeemed > 0).cast("int64").sum(),

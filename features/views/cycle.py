@@ -5,14 +5,14 @@ from __future__ import annotations
 import ibis
 from ibis import Table
 
-from features.tiles import History
+from features.tiles import History, in_window
 from features.view import NEVER, Column, FeatureView
 
 
 def gaps(history: History, window: int | None) -> Table:
     """Per user: moments of the gaps between order days, all from integer sums."""
-    days = history.since(history.tiles.user_days, window)
-    days = days.filter(days.orders > 0).select("user_id", "day")
+    days = in_window(history.user_days, window)
+    days = days.filter(days.orders > 0).select("user_id", "day", "age")
     mine = ibis.window(group_by="user_id", order_by="day")
     days = days.mutate(gap=days.day - days.day.lag().over(mine))
     days = days.mutate(previous=days.gap.lag().over(mine))
@@ -23,7 +23,7 @@ def gaps(history: History, window: int | None) -> Table:
         longest=days.gap.max(),
         last=days.gap.argmax(days.day),
         before=days.previous.argmax(days.day),
-        recency=history.as_of_day - days.day.max(),
+        recency=days.age.min(),
     )
     count, total = last.n.nullif(0).cast("float64"), last.total.cast("float64")
     variance = (last.n * last.squares - last.total * last.total).cast("float64") / (count * count)

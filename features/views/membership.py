@@ -10,7 +10,7 @@ from features.view import NEVER, Column, FeatureView, days_since, sum_of
 
 def tier(history: History, window: int | None) -> Table:
     """Per user: the last known membership level."""
-    changes = history.tiles.changes
+    changes = history.changes
     changes = changes.filter(changes.event == "tier_changed")
     # The latest day wins; what was known later about the same day wins over what was known earlier.
     moment = changes.day.cast("int64") * 100_000 + changes.known_day

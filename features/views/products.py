@@ -5,7 +5,7 @@ from __future__ import annotations
 import ibis
 from ibis import Table
 
-from features.tiles import History
+from features.tiles import History, in_window
 from features.view import NEVER, Column, FeatureView
 
 MILLIONTH = 1_000_000
@@ -13,9 +13,9 @@ MILLIONTH = 1_000_000
 
 def spread(history: History, window: int | None) -> Table:
     """Per user: number of distinct products, categories, brands, departments; top share and entropy of categories."""
-    rows = history.since(history.tiles.user_products, window)
+    rows = in_window(history.user_products, window)
     rows = rows.group_by("user_id", "product_id").aggregate(n=rows.purchases.sum().cast("int64"))
-    bought = rows.filter(rows.n > 0).left_join(history.tiles.products, "product_id")
+    bought = rows.filter(rows.n > 0).left_join(history.products, "product_id")
     users = bought.group_by("user_id").aggregate(products=bought.count(), again=(bought.n > 1).cast("int64").sum())
     users = users.mutate(bought_again=users.again.cast("float64") / users.products)
     for level, plural in (("category", "categories"), ("brand", "brands"), ("department", "departments")):

@@ -1,0 +1,161 @@
+"""The ledger: what the service must remember. SQLite by default, PostgreSQL by URL."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from features.errors import EncoreError, UnknownName
+
+METADATA = sa.MetaData()
+
+AUDIENCES = sa.Table(
+    "audiences",
+    METADATA,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("name", sa.String(200), unique=True, nullable=False),
+    sa.Column("rule", sa.JSON, nullable=False),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+)
+
+JOBS = sa.Table(
+    "jobs",
+    METADATA,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("kind", sa.String(50), nullable=False),
+    sa.Column("request", sa.JSON, nullable=False),
+    sa.Column("state", sa.String(20), nullable=False, index=True),  # queued, running, done, failed
+    sa.Column("result", sa.JSON),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("finished_at", sa.DateTime(timezone=True)),
+)
+
+
+class LedgerUnavailable(EncoreError):
+    """The ledger's database cannot be used now."""
+
+
+class NameTaken(EncoreError):
+    """An audience of that name exists with another rule."""
+
+
+@dataclass(frozen=True)
+class SavedAudience:
+    id: str
+    name: str
+    rule: Mapping[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Job:
+    id: str
+    kind: str
+    request: Mapping[str, Any]
+    state: str
+    result: Mapping[str, Any] | None
+
+
+class Ledger:
+    """Reads and writes of the ledger.
+
+    Raises:
+        LedgerUnavailable: from every method, when the database cannot be used.
+    """
+
+    def __init__(self, url: str) -> None:
+        if url.startswith("sqlite:///"):
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        self._engine = sa.create_engine(url, pool_pre_ping=True)
+        self._ready = False
+
+    def save_audience(self, name: str, rule: Mapping[str, Any]) -> tuple[SavedAudience, bool]:
+        """Keep an audience; the same name with the same rule is the same audience. Returns it and whether it is new.
+
+        Raises:
+            NameTaken: the name stands for another rule.
+        """
+        made = SavedAudience(str(uuid.uuid4()), name, dict(rule), datetime.now(UTC))
+        try:
+            with self._connection() as connection:
+                connection.execute(AUDIENCES.insert().values(**vars(made)))
+            return made, True
+        except _Duplicate:
+            found = self.audience(name)
+            if found.rule != dict(rule):
+                raise NameTaken(f"Audience '{name}' exists with another rule: {dict(found.rule)}. Choose another name.") from None
+            return found, False
+
+    def audience(self, key: str) -> SavedAudience:
+        """An audience by id or name.
+
+        Raises:
+            UnknownName: there is none.
+        """
+        with self._connection() as connection:
+            row = connection.execute(AUDIENCES.select().where((AUDIENCES.c.id == key) | (AUDIENCES.c.name == key))).mappings().first()
+            if row is None:
+                names = connection.execute(sa.select(AUDIENCES.c.name).limit(100)).scalars().all()
+                raise UnknownName("audience", key, names)
+        return SavedAudience(**row)
+
+    def audiences(self) -> list[SavedAudience]:
+        """All audiences, oldest first."""
+        with self._connection() as connection:
+            return [SavedAudience(**row) for row in connection.execute(AUDIENCES.select().order_by(AUDIENCES.c.created_at)).mappings()]
+
+    def queue(self, kind: str, request: Mapping[str, Any]) -> Job:
+        """Leave work for `encore work`."""
+        job = Job(str(uuid.uuid4()), kind, dict(request), "queued", None)
+        with self._connection() as connection:
+            connection.execute(JOBS.insert().values(**vars(job), created_at=datetime.now(UTC)))
+        return job
+
+    def job(self, key: str) -> Job:
+        with self._connection() as connection:
+            row = connection.execute(JOBS.select().where(JOBS.c.id == key)).mappings().first()
+        if row is None:
+            raise UnknownName("job", key, ())
+        return _job(row)
+
+    def claim(self) -> Job | None:
+        """Take the oldest queued job; no two workers get the same one."""
+        with self._connection() as connection:
+            for row in connection.execute(JOBS.select().where(JOBS.c.state == "queued").order_by(JOBS.c.created_at)).mappings().all():
+                taken = connection.execute(JOBS.update().where((JOBS.c.id == row["id"]) & (JOBS.c.state == "queued")).values(state="running"))
+                if taken.rowcount:
+                    return _job({**row, "state": "running"})
+        return None
+
+    def finish(self, job: Job, state: str, result: Mapping[str, Any]) -> None:
+        with self._connection() as connection:
+            connection.execute(JOBS.update().where(JOBS.c.id == job.id).values(state=state, result=dict(result), finished_at=datetime.now(UTC)))
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        try:
+            if not self._ready:
+                METADATA.create_all(self._engine)
+                self._ready = True
+            with self._engine.begin() as connection:
+                yield connection
+        except sa.exc.IntegrityError as error:
+            raise _Duplicate from error
+        except sa.exc.SQLAlchemyError as error:
+            raise LedgerUnavailable(f"The ledger cannot be used now: {str(error.__cause__ or error).splitlines()[0]}") from error
+
+
+class _Duplicate(Exception):
+    pass
+
+
+def _job(row: RowMapping | Mapping[str, Any]) -> Job:
+    return Job(row["id"], row["kind"], row["request"], row["state"], row["result"])

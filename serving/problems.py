@@ -1,0 +1,78 @@
+"""Problems: how errors look over HTTP (RFC 9457). The one table from domain errors to status codes."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from features.errors import EncoreError, NoRelease, UnknownName
+from features.logs import log
+from serving.audience import InvalidRule
+from serving.ledger import LedgerUnavailable, NameTaken
+from serving.schemas import Problem
+
+STATUS: dict[type[EncoreError], int] = {
+    UnknownName: 404,
+    NameTaken: 409,
+    InvalidRule: 422,
+    NoRelease: 503,
+    LedgerUnavailable: 503,
+}
+RETRY_AFTER = {503: "30", 429: "1"}
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    code: {"model": Problem, "description": HTTPStatus(code).phrase, "content": {"application/problem+json": {}}} for code in (400, 404, 405, 413, 422, 503)
+}
+
+
+def problem(status: int, kind: str, detail: str, errors: list[dict[str, Any]] | None = None) -> Response:
+    """An error as problem+json."""
+    body = {"type": f"urn:encore:problem:{kind}", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    if errors:
+        body["errors"] = errors
+    headers = {"Retry-After": RETRY_AFTER[status]} if status in RETRY_AFTER else {}
+    # Plain ASCII: whatever text got into a message, it can be sent.
+    return Response(json.dumps(body), status, headers, media_type="application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the app as a problem."""
+
+    @app.exception_handler(EncoreError)
+    async def domain(request: Request, error: EncoreError) -> Response:
+        status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+        return problem(status, _kind(type(error)), str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        # Neither `input` nor `ctx`: they repeat what was sent, which may be personal data.
+        errors = [{"at": ".".join(str(part) for part in found["loc"]), "problem": _message(found)} for found in error.errors()]
+        status = 400 if any(found["type"] == "json_invalid" for found in error.errors()) else 422
+        return problem(status, "invalid-request", f"{len(errors)} problem(s) in the request; see errors.", errors[:50])
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        answer = problem(error.status_code, HTTPStatus(error.status_code).name.lower().replace("_", "-"), str(error.detail))
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(Exception)
+    async def fault(request: Request, error: Exception) -> Response:
+        log.error("fault", exc_info=error)
+        return problem(500, "fault", "A fault of the service; it was logged.")
+
+
+def _message(found: dict[str, Any]) -> str:
+    # A custom validator's own words are safe; others could quote the input only in `input` and `ctx`.
+    return str(found["msg"]).removeprefix("Value error, ")
+
+
+def _kind(error: type[EncoreError]) -> str:
+    name = error.__name__
+    return "".join(f"-{letter.lower()}" if letter.isupper() and place else letter.lower() for place, letter in enumerate(name))

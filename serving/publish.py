@@ -1,0 +1,62 @@
+"""publish: champions and the latest snapshot become the release in service. Needs the training part (mlflow)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.engine import Engine
+from features.errors import NoUsableData
+from features.files import exclusive
+from features.logs import step
+from features.snapshot import Snapshot
+from features.workspace import Workspace
+from serving.release import activate, write_release
+from training.bundle import Bundle
+from training.task import AskedTask
+from training.tasks import TASKS
+from training.tracking import Tracking, Version
+
+
+def publish(workspace: Workspace, as_of: date | None = None) -> str:
+    """Publish every champion with the snapshot as of a date (default: as far as the log is complete).
+
+    Returns the id of the release. Whatever fails, what was served stays served.
+
+    Raises:
+        NoUsableData: there is no champion yet. TrackingUnavailable: MLflow is down.
+        BundleRefused, ReleaseRefused: a file is torn, or a model needs features that the snapshot lacks.
+    """
+    shop, engine = workspace.shop(), Engine()
+    tracking = Tracking(workspace, shop.name)
+    with step("publish: champions") as found:
+        champions = {version.task: (version, tracking.load(version)) for version in tracking.champions()}
+        found["tasks"] = ", ".join(champions)
+    if not champions:
+        raise NoUsableData("No model is champion yet. Run: encore retrain")
+    tiles = workspace.tiles(shop, engine)
+    snapshot = workspace.snapshots.get(tiles, as_of or tiles.log.complete_until, engine)
+    with step("publish: score everybody, write, check") as found, exclusive(workspace.root / ".publish.lock", "A publication", wait=True):
+        models = {task: _model(bundle, snapshot, version, tracking) for task, (version, bundle) in champions.items()}
+        release_id = write_release(workspace.releases, snapshot, models, {"scored_at": datetime.now(UTC).isoformat(timespec="seconds")})
+        activate(workspace.releases, release_id)
+        found |= {"release": release_id, "users": snapshot.table.num_rows}
+    return release_id
+
+
+def _model(bundle: Bundle, snapshot: Snapshot, version: Version, tracking: Tracking) -> tuple[Bundle, npt.NDArray[np.bool_], Mapping[str, Any]]:
+    bundle.align(snapshot.feature_names)
+    asked = AskedTask(TASKS[bundle.task], int(bundle.about["horizon_days"]))
+    eligible = asked.eligible(snapshot.frame).to_numpy(dtype=bool)
+    facts = {
+        "version": version.number,
+        "run_id": version.run_id,
+        "kind": version.tags["encore.kind"],
+        "decision": version.tags["encore.reasons"],
+        "metrics": tracking.evidence(version)["metrics"],
+    }
+    return bundle, eligible, facts

@@ -1,0 +1,64 @@
+"""Reasons: the exact shares of a score, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from training.bundle import Bundle, Matrix
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One feature's part in a score.
+
+    contribution: its signed share of the log-odds; over all features and the start they add up to the score's
+    log-odds. text: for a person. actionable: whether marketing can change it.
+    """
+
+    feature: str
+    text: str
+    value: float | None
+    contribution: float
+    effect: str
+    actionable: bool
+
+
+def reasons_of(bundle: Bundle, rows: Matrix, most: int) -> list[tuple[Reason, ...]]:
+    """The `most` largest contributions of each row, largest first.
+
+    Args:
+        rows: users x features in the bundle's order.
+    """
+    shares = bundle.contributions(rows)[:, :-1]
+    words = bundle.about["features"]
+    return [
+        tuple(_reason(words[bundle.features[place]], values[place], share[place]) for place in np.argsort(-np.abs(share), kind="stable")[:most])
+        for values, share in zip(rows, shares, strict=True)
+    ]
+
+
+def _reason(words: Mapping[str, Any], value: float, share: float) -> Reason:
+    return Reason(
+        feature=words["name"],
+        text=f"{words['meaning']}: {in_words(value, words['unit'])}",
+        value=None if math.isnan(value) else float(value),
+        contribution=float(share),
+        effect="raises" if share > 0 else "lowers",
+        actionable=words["actionable"],
+    )
+
+
+def in_words(value: float, unit: str) -> str:
+    """A feature's value as a person reads it."""
+    if math.isnan(value):
+        return "none so far"
+    if unit == "cents":
+        return f"{value / 100:,.2f}"
+    if unit == "share":
+        return f"{value:.0%}"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"

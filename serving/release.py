@@ -1,0 +1,301 @@
+"""Release: bundles, the latest snapshot and everybody's scores as one immutable, hashed directory.
+
+Publishing writes a new directory, has a child process load and check it, and only then moves the pointer `current`.
+Whatever fails on the way leaves what is served as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from features.errors import NoRelease, ReleaseRefused
+from features.files import digest_of, exclusive, new_directory, read_json, sha256_of, write_json
+from features.snapshot import STAGES, Snapshot
+from training.bundle import Bundle, load_bundle, save_bundle
+
+FORMAT = 1
+SNAPSHOT = "snapshot.arrow"
+LONGEST_ID = 256  # bytes of UTF-8
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Everybody's scores for one task, in the snapshot's order of users; NaN where a user is not eligible.
+
+    score: what the bundle gives. percentile, stage_percentile: 0 to 100, among all eligible users and among those of
+    the same stage; equal scores share their middle rank.
+    """
+
+    score: npt.NDArray[np.float64]
+    percentile: npt.NDArray[np.float64]
+    stage_percentile: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a service answers from. Arrays are memory-mapped: worker processes share their pages.
+
+    users: user ids as UTF-8 bytes, sorted. stages: positions in STAGES. vectors: users x features.
+    """
+
+    id: str
+    manifest: Mapping[str, Any]
+    users: npt.NDArray[np.bytes_]
+    stages: npt.NDArray[np.int8]
+    vectors: npt.NDArray[np.float64]
+    features: tuple[str, ...]
+    bundles: Mapping[str, Bundle]
+    scores: Mapping[str, Scores]
+
+
+def score_everybody(bundle: Bundle, snapshot: Snapshot, eligible: npt.NDArray[np.bool_]) -> Scores:
+    """Score the eligible users of a snapshot in blocks."""
+    rows = np.flatnonzero(eligible)
+    matrix = snapshot.matrix(bundle.features)
+    score = np.full(len(eligible), np.nan)
+    for block in np.array_split(rows, max(1, len(rows) // 50_000)):
+        score[block] = bundle.scores(matrix[block])
+    stages = stage_codes(snapshot)
+    percentile, stage_percentile = np.full(len(score), np.nan), np.full(len(score), np.nan)
+    percentile[rows] = percentiles(score[rows])
+    for stage in range(len(STAGES)):
+        mine = rows[stages[rows] == stage]
+        stage_percentile[mine] = percentiles(score[mine])
+    return Scores(score, percentile, stage_percentile)
+
+
+def percentiles(score: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Share of scores below each one, plus half of those equal to it, times 100."""
+    ordered = np.sort(score)
+    below = np.searchsorted(ordered, score, "left")
+    up_to = np.searchsorted(ordered, score, "right")
+    result: npt.NDArray[np.float64] = 100.0 * (below + up_to) / (2 * max(1, len(score)))
+    return result
+
+
+def stage_codes(snapshot: Snapshot) -> npt.NDArray[np.int8]:
+    """The stage of each user as a position in STAGES."""
+    names = snapshot.table["stage"].to_numpy(zero_copy_only=False)
+    return np.array([STAGES.index(name) for name in names], dtype=np.int8)
+
+
+def write_release(root: Path, snapshot: Snapshot, models: Mapping[str, tuple[Bundle, npt.NDArray[np.bool_], Mapping[str, Any]]], about: Mapping[str, Any]) -> str:
+    """Write a release directory and return its id; the same content has the same id and is written once.
+
+    Args:
+        models: task -> bundle, who is eligible, and what the registry says of the version.
+        about: facts that do not change the content, such as the moment of scoring.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    content = digest_of([snapshot.manifest["recipe"], snapshot.manifest["as_of"], {task: bundle.digest for task, (bundle, _, _) in models.items()}])
+    release_id = f"{snapshot.as_of}-{content[:12]}"
+    if (root / release_id).exists():
+        return release_id
+    with new_directory(root / release_id) as new:
+        write_arrow(new / SNAPSHOT, _snapshot_columns(snapshot))
+        tasks = {}
+        for task, (bundle, eligible, version) in models.items():
+            save_bundle(bundle, new / "bundles" / task)
+            scores = score_everybody(bundle, snapshot, eligible)
+            (new / "scores").mkdir(exist_ok=True)
+            write_arrow(new / "scores" / f"{task}.arrow", {name: pa.array(values) for name, values in vars(scores).items()})
+            tasks[task] = {**version, "bundle": bundle.digest, "eligible": int(eligible.sum())}
+        manifest = {
+            "format": FORMAT,
+            "id": release_id,
+            "as_of": snapshot.manifest["as_of"],
+            "complete_until": snapshot.manifest["complete_until"],
+            "zone": snapshot.manifest["zone"],
+            "currency": snapshot.manifest["currency"],
+            "features": snapshot.feature_names,
+            "users": snapshot.table.num_rows,
+            "tasks": tasks,
+            **about,
+            "files": {str(file.relative_to(new)): sha256_of(file) for file in sorted(new.rglob("*")) if file.is_file()},
+        }
+        write_json(new / "release.json", manifest)
+    return release_id
+
+
+def load_release(directory: Path) -> Release:
+    """Open a release; every file is held against its hash first.
+
+    Raises:
+        ReleaseRefused: something is missing, torn, changed, a link, or of another format.
+    """
+    try:
+        manifest = read_json(directory / "release.json")
+        if manifest["format"] != FORMAT:
+            raise ReleaseRefused(f"Release {directory.name} has format {manifest['format']}; this version of Encore reads format {FORMAT}.")
+        _verify_files(directory, manifest["files"])
+        columns = read_arrow(directory / SNAPSHOT)
+        features = tuple(manifest["features"])
+        bundles = {task: load_bundle(directory / "bundles" / task, facts["bundle"]) for task, facts in manifest["tasks"].items()}
+        scores = {task: Scores(**{name: _numbers(values) for name, values in read_arrow(directory / "scores" / f"{task}.arrow").items()}) for task in bundles}
+        return Release(
+            id=manifest["id"],
+            manifest=manifest,
+            users=_id_array(columns["user_id"]),
+            stages=columns["stage"].to_numpy(),
+            vectors=_numbers(columns["vector"].flatten()).reshape(-1, len(features)),
+            features=features,
+            bundles=bundles,
+            scores=scores,
+        )
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise ReleaseRefused(f"Release {directory.name} cannot be read: {type(error).__name__}: {error}") from None
+
+
+def check_release(directory: Path) -> Release:
+    """Load a release and make sure that it scores here as it did in training.
+
+    Raises:
+        ReleaseRefused, BundleRefused: it does not.
+    """
+    release = load_release(directory)
+    for task, bundle in release.bundles.items():
+        bundle.check_golden_rows()
+        scores = release.scores[task].score
+        some = np.flatnonzero(~np.isnan(scores))[:50]
+        again = bundle.scores(release.vectors[some][:, bundle.align(release.features)])
+        if not np.array_equal(again, scores[some]):
+            raise ReleaseRefused(f"Release {release.id}: stored scores of '{task}' are not what its model gives.")
+    return release
+
+
+def check_in_child(directory: Path, timeout: float = 120) -> None:
+    """Check a release in a process of its own: a file that crashes LightGBM ends the child, not the caller."""
+    code = "import sys, pathlib, serving.release as release; release.check_release(pathlib.Path(sys.argv[1]))"
+    try:
+        child = subprocess.run([sys.executable, "-c", code, str(directory)], capture_output=True, text=True, timeout=timeout, check=False)  # noqa: S603 - our own code
+    except subprocess.TimeoutExpired:
+        raise ReleaseRefused(f"Release {directory.name} could not be checked within {timeout:.0f} s.") from None
+    if child.returncode != 0:
+        reason = child.stderr.strip().splitlines()[-1] if child.stderr.strip() else f"the check ended with code {child.returncode}"
+        raise ReleaseRefused(f"Release {directory.name} failed its check; what was served stays served. {reason}")
+
+
+# --- the pointer ----------------------------------------------------------------------------------------------------
+
+
+def current_id(root: Path) -> str:
+    """The id of the release that is to be served.
+
+    Raises:
+        NoRelease: none was published yet.
+    """
+    return str(_pointer(root)["current"])
+
+
+def point_to(root: Path, release_id: str) -> None:
+    """Serve another release, and remember the one before; readers see the old pointer or the new."""
+    try:
+        before = _pointer(root)
+    except NoRelease:
+        before = {"current": None, "previous": None}
+    if before["current"] != release_id:
+        write_json(root / "current.json", {"current": release_id, "previous": before["current"]})
+
+
+def activate(root: Path, release_id: str) -> None:
+    """Check a release in a child process, then serve it."""
+    with exclusive(root / ".lock", "A publication", wait=True):
+        check_in_child(root / release_id)
+        point_to(root, release_id)
+        sweep(root)
+
+
+def rollback(root: Path) -> str:
+    """Serve the previous release again; returns its id.
+
+    Raises:
+        NoRelease: there is no previous one.
+    """
+    previous = _pointer(root)["previous"]
+    if previous is None:
+        raise NoRelease("There is no previous release to roll back to.")
+    activate(root, str(previous))
+    return str(previous)
+
+
+def sweep(root: Path) -> None:
+    """Remove what a crash left half written."""
+    for leftover in root.glob(".new-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _pointer(root: Path) -> dict[str, Any]:
+    try:
+        pointer = json.loads((root / "current.json").read_bytes())
+        if not re.fullmatch(r"[0-9a-f-]+", pointer["current"]):
+            raise ValueError("not an id")
+        return dict(pointer)
+    except FileNotFoundError:
+        raise NoRelease("Nothing was published yet. Run: encore publish") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReleaseRefused(f"The pointer current.json is damaged ({error}). Run: encore publish") from None
+
+
+# --- Arrow files ----------------------------------------------------------------------------------------------------
+
+
+def write_arrow(path: Path, columns: Mapping[str, pa.Array]) -> None:
+    """Write columns as one uncompressed record batch, so that a reader maps them without a copy."""
+    batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def read_arrow(path: Path) -> dict[str, pa.Array]:
+    """Map the columns of a file written by `write_arrow`."""
+    with pa.memory_map(str(path), "r") as source:
+        batch = pa.ipc.open_file(source).get_batch(0)
+    return dict(zip(batch.schema.names, batch.columns, strict=True))
+
+
+def _snapshot_columns(snapshot: Snapshot) -> dict[str, pa.Array]:
+    names = snapshot.feature_names
+    ids = [str(user).encode() for user in snapshot.user_ids]
+    width = max(1, max(len(name) for name in ids))
+    if width > LONGEST_ID:
+        raise ReleaseRefused(f"A user id has {width} bytes; ids may have at most {LONGEST_ID}.")
+    return {
+        "user_id": pa.array([name.ljust(width, b"\0") for name in ids], pa.binary(width)),
+        "stage": pa.array(stage_codes(snapshot), pa.int8()),
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(snapshot.matrix(names).ravel()), max(1, len(names))),
+    }
+
+
+def _id_array(column: pa.Array) -> npt.NDArray[np.bytes_]:
+    width = column.type.byte_width
+    return np.frombuffer(column.buffers()[1], dtype=f"S{width}", count=len(column), offset=column.offset * width)
+
+
+def _numbers(column: pa.Array) -> npt.NDArray[np.float64]:
+    return np.asarray(column.to_numpy(zero_copy_only=True))
+
+
+def _verify_files(directory: Path, files: Mapping[str, str]) -> None:
+    root = directory.resolve()
+    for name, sha256 in files.items():
+        path = directory / name
+        if path.is_symlink() or not path.resolve().is_relative_to(root):
+            raise ReleaseRefused(f"Release {directory.name}: '{name}' leads out of the release.")
+        if not path.is_file() or sha256_of(path) != sha256:
+            raise ReleaseRefused(f"Release {directory.name}: '{name}' is missing or was changed after it was made (its hash differs).")
+    unlisted = {str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file()} - set(files) - {"release.json"}
+    if unlisted:
+        raise ReleaseRefused(f"Release {directory.name} holds files that its manifest does not list: {', '.join(sorted(unlisted))}.")
+

@@ -1,0 +1,9 @@
+"""All routes, one file for each noun. A new file is one line here."""
+
+from serving.routes.audiences import router as audiences
+from serving.routes.health import router as health
+from serving.routes.journeys import router as journeys
+from serving.routes.models import router as models
+from serving.routes.scores import router as scores
+
+ROUTERS = (scores, audiences, journeys, models, health)

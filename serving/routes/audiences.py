@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Response
+
+from serving.audience import Rule, cut
+from serving.problems import RESPONSES
+from serving.routes.parts import LedgerPart, ScorerPart
+from serving.schemas import AudienceBody, AudienceRequest, JobBody, MembersBody, Problem
+
+router = APIRouter(tags=["audiences"], responses=RESPONSES)
+
+Key = Annotated[str, Path(description="The audience's id or name.")]
+
+
+@router.post("/v1/audiences", status_code=201, summary="Cut an audience", responses={200: {"model": AudienceBody}, 409: {"model": Problem}})
+def post_audience(request: AudienceRequest, scorer: ScorerPart, ledger: LedgerPart, response: Response) -> AudienceBody:
+    """The best N, the best percent or everybody above a probability: how many, and how many of them will do it.
+
+    With a `name` the audience is kept and can be asked for by journeys and exports; the same name and rule again is
+    the same audience (200). Without a name nothing is kept (200).
+    """
+    audience = cut(scorer.release, request.rule())
+    saved, new = ledger.save_audience(request.name, vars(request.rule())) if request.name else (None, False)
+    response.status_code = 201 if new else 200
+    return AudienceBody.of(audience, saved)
+
+
+@router.get("/v1/audiences", summary="The audiences that are kept")
+def get_audiences(scorer: ScorerPart, ledger: LedgerPart) -> list[AudienceBody]:
+    """Every named audience as the current release gives it."""
+    saved = [audience for audience in ledger.audiences() if audience.rule["task"] in scorer.tasks]
+    return [AudienceBody.of(cut(scorer.release, Rule(**audience.rule)), audience) for audience in saved]
+
+
+@router.get("/v1/audiences/{key}", summary="One audience")
+def get_audience(key: Key, scorer: ScorerPart, ledger: LedgerPart) -> AudienceBody:
+    """A named audience as the current release gives it."""
+    saved = ledger.audience(key)
+    return AudienceBody.of(cut(scorer.release, Rule(**saved.rule)), saved)
+
+
+@router.get("/v1/audiences/{key}/members", summary="Who is in it")
+def get_members(
+    key: Key,
+    scorer: ScorerPart,
+    ledger: LedgerPart,
+    offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+) -> MembersBody:
+    """User ids, best first, a page at a time."""
+    rows = cut(scorer.release, Rule(**ledger.audience(key).rule)).rows
+    ids = [user.decode() for user in scorer.release.users[rows[offset : offset + limit]]]
+    return MembersBody(user_ids=ids, next_offset=offset + limit if offset + limit < len(rows) else None)
+
+
+@router.post("/v1/audiences/{key}/exports", status_code=202, summary="Export it to a file")
+def post_export(key: Key, ledger: LedgerPart, format: Annotated[str, Query(pattern="^(csv|parquet)$")] = "csv") -> JobBody:
+    """Queue an export; `encore work` writes the file. Ask `/v1/jobs/{id}` how it went."""
+    saved = ledger.audience(key)
+    return JobBody.model_validate(ledger.queue("export", {"audience": saved.name, "rule": dict(saved.rule), "format": format}))
+
+
+@router.get("/v1/jobs/{job_id}", summary="How a job went")
+def get_job(job_id: str, ledger: LedgerPart) -> JobBody:
+    """The state of a queued piece of work, and its result."""
+    return JobBody.model_validate(ledger.job(job_id))

@@ -1,0 +1,28 @@
+"""What routes need of the app."""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from serving.current import Current
+from serving.ledger import Ledger
+from serving.scorer import Scorer
+
+
+def get_current(request: Request) -> Current:
+    return cast(Current, request.app.state.current)
+
+
+def get_scorer(request: Request) -> Scorer:
+    return get_current(request).scorer
+
+
+def get_ledger(request: Request) -> Ledger:
+    return cast(Ledger, request.app.state.ledger)
+
+
+CurrentPart = Annotated[Current, Depends(get_current)]
+ScorerPart = Annotated[Scorer, Depends(get_scorer)]
+LedgerPart = Annotated[Ledger, Depends(get_ledger)]

@@ -1,0 +1,193 @@
+"""What goes over the wire: strict requests, documented answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
+
+from serving.audience import Audience, Rule
+from serving.ledger import SavedAudience
+from serving.scorer import Score, Status
+
+MOST_IDS = 1_000
+
+
+class Request(BaseModel):
+    """Unknown fields are refused: a misspelt option must not be ignored in silence."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class ScoreRequest(Request):
+    user_ids: Annotated[list[StrictStr], Field(min_length=1, max_length=MOST_IDS, description="Up to 1,000 user ids; answers keep their order.")]
+    reasons: Annotated[StrictBool, Field(description="Add the strongest reasons of each score.")] = False
+
+
+class ReasonBody(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    feature: str
+    text: Annotated[str, Field(examples=["days since the last order: 3"])]
+    value: float | None
+    contribution: Annotated[float, Field(description="Signed share of the log-odds; with all other features they add up exactly.")]
+    effect: Literal["raises", "lowers"]
+    actionable: Annotated[bool, Field(description="Whether marketing can change it.")]
+
+
+class ScoreBody(BaseModel):
+    """A user's score. Every state of a user is an answer, never an error: look at `status`."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    user_id: str
+    task: str
+    status: Status
+    probability: Annotated[float | None, Field(description="Calibrated probability; null for a look-alike, whose score only ranks.")]
+    score: Annotated[float | None, Field(description="0 to 100: the probability in percent; for a look-alike the percentile.")]
+    percentile: Annotated[float | None, Field(description="0 to 100 among all eligible users.")]
+    stage_percentile: Annotated[float | None, Field(description="0 to 100 among eligible users of the same stage.")]
+    stage: Annotated[str | None, Field(description="Which order is the user's next: first, second or repeat.")]
+    band: Annotated[Literal["low", "medium", "high"] | None, Field(description="Cut at percentiles 20 and 80.")]
+    reasons: list[ReasonBody] | None = None
+    as_of: Annotated[str, Field(description="The features know everything before this date and nothing after.")]
+    scored_at: datetime
+    expires_at: Annotated[datetime, Field(description="From then on the status is STALE.")]
+    model_version: str
+    release: str
+    baseline: Annotated[bool, Field(description="True when no model has passed the gate and the best simple rule answers.")]
+
+
+class ScoresBody(BaseModel):
+    scores: list[ScoreBody]
+
+
+class AudienceRequest(Request):
+    """Give exactly one of top_n, top_percent and min_probability. With a name the audience is kept for journeys."""
+
+    task: StrictStr
+    top_n: Annotated[StrictInt | None, Field(ge=1, le=100_000_000)] = None
+    top_percent: Annotated[float | None, Field(gt=0, le=100, strict=True)] = None
+    min_probability: Annotated[float | None, Field(ge=0, le=1, strict=True)] = None
+    name: Annotated[StrictStr | None, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]*$")] = None
+
+    @model_validator(mode="after")
+    def one_cut(self) -> AudienceRequest:
+        given = [name for name in ("top_n", "top_percent", "min_probability") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of top_n, top_percent, min_probability; {len(given)} were given")
+        return self
+
+    def rule(self) -> Rule:
+        return Rule(self.task, self.top_n, self.top_percent, self.min_probability)
+
+
+class AudienceBody(BaseModel):
+    """An audience as the current release gives it."""
+
+    id: str | None
+    name: str | None
+    rule: dict[str, Any]
+    size: int
+    eligible: int
+    expected_conversions: Annotated[float | None, Field(description="Expected among the members if nothing is done; null for a look-alike.")]
+    expected_low: Annotated[float | None, Field(description="Lower end of a 95 % interval for chance alone.")]
+    expected_high: float | None
+    at_random: Annotated[float | None, Field(description="Expected among as many users drawn at random.")]
+    release: str
+
+    @classmethod
+    def of(cls, audience: Audience, saved: SavedAudience | None) -> AudienceBody:
+        return cls(
+            id=saved.id if saved else None,
+            name=saved.name if saved else None,
+            rule={name: value for name, value in vars(audience.rule).items() if value is not None},
+            size=audience.size,
+            eligible=audience.eligible,
+            expected_conversions=audience.expected,
+            expected_low=audience.low,
+            expected_high=audience.high,
+            at_random=audience.at_random,
+            release=audience.release,
+        )
+
+
+class MembersBody(BaseModel):
+    user_ids: list[str]
+    next_offset: int | None
+
+
+class JobBody(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    kind: str
+    state: Literal["queued", "running", "done", "failed"]
+    result: dict[str, Any] | None
+
+
+class JourneyBody(BaseModel):
+    """Flat, so that a template can say `{{ r.branch }}`. Always answered with 200."""
+
+    audience: str
+    user_id: str
+    branch: Annotated[str, Field(description="`in` or `out` of an audience; a band for a prediction's name; `fallback` when nothing can be said.")]
+    fallback: bool
+    status: str
+    task: str | None = None
+    score: float | None = None
+    probability: float | None = None
+    percentile: float | None = None
+    band: str | None = None
+    as_of: str | None = None
+    model_version: str | None = None
+    release: str | None = None
+
+
+class ModelBody(BaseModel):
+    """A model in service, beside its baselines."""
+
+    task: str
+    question: str
+    eligible: str
+    horizon_days: int
+    calibrated: bool
+    kind: Literal["model", "baseline"]
+    version: str
+    run_id: str
+    trained_through: Annotated[str, Field(description="Last cutoff whose outcomes the model has learned from.")]
+    rows: int
+    positives: int
+    eligible_users: int
+    decision: Annotated[str, Field(description="What the gate said, with its reasons.")]
+    metrics: Annotated[dict[str, Any], Field(description="Model and baselines -> metric -> value with its 95 % interval, on held-out cutoffs.")]
+
+
+class ModelsBody(BaseModel):
+    release: str
+    as_of: str
+    models: list[ModelBody]
+
+
+class HealthBody(BaseModel):
+    status: str
+    reason: str | None = None
+    release: str | None = None
+    as_of: str | None = None
+    stale: bool | None = None
+    failure: Annotated[str | None, Field(description="Why a newer release was not taken up, if one was refused.")] = None
+
+
+class Problem(BaseModel):
+    """RFC 9457. It never repeats what was sent."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, Any]] | None = None
+
+
+def score_body(score: Score) -> ScoreBody:
+    return ScoreBody.model_validate(score)

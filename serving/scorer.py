@@ -1,0 +1,158 @@
+"""Scorer: a release in, scores out. It knows neither HTTP nor mlflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from features.errors import UnknownName
+from features.snapshot import STAGES
+from serving.reasons import Reason, reasons_of
+from serving.release import LONGEST_ID, Release
+
+MOST_REASONS = 5
+
+
+class Status(StrEnum):
+    """What can be said of a user; none of them is an error."""
+
+    OK = "OK"
+    STALE = "STALE"  # scored, but longer ago than scores are good for
+    NOT_ELIGIBLE = "NOT_ELIGIBLE"  # known, but not one of those the question is about
+    NOT_FOUND = "NOT_FOUND"  # not in the snapshot
+    INVALID = "INVALID"  # not an id that any user can have
+
+
+@dataclass(frozen=True)
+class Score:
+    """A user's score as a journey tool receives it.
+
+    probability: None for a look-alike, whose score only ranks. score: 0 to 100, the probability in percent, for a
+    look-alike the percentile. percentile, stage_percentile: 0 to 100, among all eligible and among those of the stage.
+    """
+
+    user_id: str
+    task: str
+    status: Status
+    model_version: str
+    release: str
+    as_of: str
+    scored_at: datetime
+    expires_at: datetime
+    stage: str | None = None
+    probability: float | None = None
+    score: float | None = None
+    percentile: float | None = None
+    stage_percentile: float | None = None
+    band: str | None = None
+    baseline: bool = False
+    reasons: tuple[Reason, ...] | None = None
+
+
+class Scorer:
+    """Answers from one release.
+
+    Args:
+        release: what to answer from. good_for: how long after its scoring an answer counts as fresh.
+    """
+
+    def __init__(self, release: Release, good_for: timedelta) -> None:
+        self.release = release
+        self.scored_at = datetime.fromisoformat(release.manifest["scored_at"])
+        self.expires_at = self.scored_at + good_for
+        self._columns = {task: bundle.align(release.features) for task, bundle in release.bundles.items()}
+
+    @property
+    def tasks(self) -> Mapping[str, Mapping[str, Any]]:
+        """Task -> what the release says of its model."""
+        facts: Mapping[str, Mapping[str, Any]] = self.release.manifest["tasks"]
+        return facts
+
+    def is_stale(self, now: datetime) -> bool:
+        return now >= self.expires_at
+
+    def score(self, task: str, user_ids: Sequence[str], now: datetime | None = None, *, reasons: bool = False) -> list[Score]:
+        """One answer per id, in the order of the ids.
+
+        Raises:
+            UnknownName: the release has no model of that task.
+        """
+        if task not in self.release.bundles:
+            raise UnknownName("prediction", task, self.release.bundles)
+        stale = self.is_stale(now or datetime.now(UTC))
+        answers = [self._one(task, user_id, stale) for user_id in user_ids]
+        return self._with_reasons(task, answers) if reasons else answers
+
+    def row(self, user_id: str) -> int | None:
+        """The user's row in the snapshot, if any."""
+        key = user_id.encode()
+        row = int(np.searchsorted(self.release.users, key))
+        return row if row < len(self.release.users) and self.release.users[row] == key else None
+
+    def _one(self, task: str, user_id: str, stale: bool) -> Score:
+        row = self.row(user_id) if is_valid_id(user_id) else None
+        if row is None:
+            return self._answer(task, user_id, Status.NOT_FOUND if is_valid_id(user_id) else Status.INVALID)
+        scores = self.release.scores[task]
+        value, stage = float(scores.score[row]), STAGES[self.release.stages[row]]
+        if np.isnan(value):
+            return self._answer(task, user_id, Status.NOT_ELIGIBLE, stage=stage)
+        percentile, calibrated = float(scores.percentile[row]), self.release.bundles[task].calibrated
+        return self._answer(
+            task,
+            user_id,
+            Status.STALE if stale else Status.OK,
+            stage=stage,
+            probability=value if calibrated else None,
+            score=round(100 * value if calibrated else percentile, 2),
+            percentile=percentile,
+            stage_percentile=float(scores.stage_percentile[row]),
+            band=band(percentile),
+        )
+
+    def _answer(self, task: str, user_id: str, status: Status, **known: Any) -> Score:
+        facts = self.tasks[task]
+        return Score(
+            user_id=user_id,
+            task=task,
+            status=status,
+            model_version=facts["version"],
+            release=self.release.id,
+            as_of=self.release.manifest["as_of"],
+            scored_at=self.scored_at,
+            expires_at=self.expires_at,
+            baseline=facts["kind"] == "baseline",
+            **known,
+        )
+
+    def _with_reasons(self, task: str, answers: list[Score]) -> list[Score]:
+        rows = [self.row(answer.user_id) if answer.score is not None else None for answer in answers]
+        scored = sorted({row for row in rows if row is not None})
+        if not scored:
+            return answers
+        bundle = self.release.bundles[task]
+        vectors = self.release.vectors[scored][:, self._columns[task]]
+        found = dict(zip(scored, reasons_of(bundle, vectors, MOST_REASONS), strict=True))
+        return [answer if row is None else _replace_reasons(answer, found[row]) for answer, row in zip(answers, rows, strict=True)]
+
+
+def _replace_reasons(answer: Score, reasons: tuple[Reason, ...]) -> Score:
+    return Score(**{**vars(answer), "reasons": reasons})
+
+
+def is_valid_id(user_id: str) -> bool:
+    """Whether an id could be a user's: some printable text of at most 256 bytes."""
+    try:
+        return 0 < len(user_id.encode()) <= LONGEST_ID and user_id.isprintable()
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can carry
+        return False
+
+
+def band(percentile: float) -> str:
+    """Low, medium or high, cut at percentiles 20 and 80."""
+    return "low" if percentile < 20 else "high" if percentile >= 80 else "medium"
