@@ -89,8 +89,7 @@ class MissingExtra(EncoreError):
 
     def __init__(self, extra: str, missing: str | None) -> None:
         super().__init__(
-            f"This command needs the '{extra}' part of Encore ({missing} is not installed). "
-            f"Install it with: pip install 'encore-predictions[{extra}]'"
+            f"This command needs the '{extra}' part of Encore ({missing} is not installed). Install it with: pip install 'encore-predictions[{extra}]'"
         )
 
 

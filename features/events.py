@@ -161,10 +161,7 @@ class EventLog:
         )
 
     def _known_ids(self, manifest: dict[str, Any]) -> pa.ChunkedArray:
-        ids = [
-            pq.read_table(self.directory / "parts" / part["file"], columns=["event_id"])["event_id"].chunks
-            for part in manifest["parts"]
-        ]
+        ids = [pq.read_table(self.directory / "parts" / part["file"], columns=["event_id"])["event_id"].chunks for part in manifest["parts"]]
         return pa.chunked_array([chunk for chunks in ids for chunk in chunks], type=pa.string())
 
     def _merge_products(self, name: str | None, products: pa.Table | None) -> str | None:

@@ -67,7 +67,7 @@ def parquet_bytes(table: pa.Table) -> bytes:
     """Parquet with settings that are cheap to write and give the same bytes for the same table."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="lz4")
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue())
 
 
 @contextmanager

@@ -113,7 +113,7 @@ def _people(rng: np.random.Generator, users: int, days: int) -> pd.DataFrame:
     loyalty = np.log(order_rate + 1e-4)
     liking = 1.2 * (age - 42) / 14 + (loyalty - loyalty.mean()) / loyalty.std() - 2.5 * (sensitivity - 0.4)
     taste = rng.dirichlet([0.6] * len(DEPARTMENTS), users)
-    truth = pd.DataFrame(
+    return pd.DataFrame(
         {
             "arrival": arrival,
             "alive_until": arrival + rng.geometric(dropout),
@@ -128,7 +128,6 @@ def _people(rng: np.random.Generator, users: int, days: int) -> pd.DataFrame:
         },
         index=pd.Index([f"user-{number:06d}" for number in range(users)], name="user_id"),
     )
-    return truth
 
 
 def _interest(rng: np.random.Generator, users: int, days: int) -> npt.NDArray[np.int8]:

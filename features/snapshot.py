@@ -48,12 +48,14 @@ class Snapshot:
 
     @cached_property
     def user_ids(self) -> pd.Index:
-        return pd.Index(self.table["user_id"].to_pandas())
+        index: pd.Index[str] = pd.Index(self.table["user_id"].to_pylist(), dtype="str")
+        return index
 
     @cached_property
     def frame(self) -> pd.DataFrame:
         """The table as a frame indexed by user_id, NaN where a feature has no value."""
-        return self.table.to_pandas().set_index("user_id")
+        frame: pd.DataFrame = self.table.to_pandas()
+        return frame.set_index("user_id")
 
     def matrix(self, names: Sequence[str]) -> npt.NDArray[np.float64]:
         """Users x named features, in the order of the names.
@@ -118,11 +120,7 @@ def _regular(history: History, features: Sequence[Feature]) -> Table:
     """All regular features in one aggregate over the user's days."""
     rows = history.user_days
     regular = [(feature, feature.column.aggregate) for feature in features if feature.column.aggregate is not None]
-    integers = {
-        f"{feature.name}__{number}": part(rows, feature.window)
-        for feature, aggregate in regular
-        for number, part in enumerate(aggregate.parts)
-    }
+    integers = {f"{feature.name}__{number}": part(rows, feature.window) for feature, aggregate in regular for number, part in enumerate(aggregate.parts)}
     sums = rows.group_by("user_id").aggregate(placed=rows.orders.sum(), **integers)
     values = {
         feature.name: aggregate.finish(*(sums[f"{feature.name}__{number}"] for number in range(len(aggregate.parts))), window=feature.window)

@@ -20,7 +20,7 @@ from features.engine import Engine
 from features.events import EventLog, day_number
 from features.files import digest_of, new_directory, parquet_bytes, write_bytes
 from features.shopfile import Shop
-from features.vocabulary import EVENTS, PASSIVE
+from features.vocabulary import EVENTS, NO_ACTIVITY
 
 TILES_VERSION = 1  # raise it when the meaning of a tile column changes
 
@@ -49,7 +49,7 @@ def event_of(tile_column: str, interest: Mapping[str, tuple[str, ...]]) -> tuple
     if tile_column in interest:
         return interest[tile_column]
     if tile_column == "actions":
-        return tuple(event for event in EVENTS if event not in PASSIVE)
+        return tuple(event for event in EVENTS if event not in NO_ACTIVITY)
     if tile_column in SUMS:
         return (SUMS[tile_column][0],)
     if tile_column in DAYPARTS or tile_column in ("weekend_orders", "coupon_orders"):
@@ -210,8 +210,6 @@ def _collapse(table: Table, *keys: str) -> Table:
 
 
 def _add_groups(days: Table, shop: Shop) -> Table:
-    """Add one column per interest level and `actions`, everything that the user did by their own will."""
+    """Add one column per interest level and `actions`, all that the user did besides buying."""
     groups = {**shop.interest, "actions": event_of("actions", {})}
     return days.mutate(**{name: sum((days[EVENTS[event][0]] for event in events), ibis.literal(0)) for name, events in groups.items()})
-
-

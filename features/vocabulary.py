@@ -38,8 +38,19 @@ EVENTS: dict[str, tuple[str, str]] = {
     "attribute_set": ("attribute_changes", "a declared attribute changed; detail names it, level is its value"),
 }
 
-# Events that are facts about a user and not something the user did: they make nobody active.
-PASSIVE = ("campaign_received", "attribute_set", "tier_changed", "delivered", "order_cancelled")
+# Events that do not count as activity in the shop: what happens to a user, and buying, which has features of its own.
+NO_ACTIVITY = (
+    "order",
+    "order_item",
+    "order_cancelled",
+    "refund",
+    "coupon_redeemed",
+    "delivered",
+    "campaign_received",
+    "sample_received",
+    "tier_changed",
+    "attribute_set",
+)
 
 # What a source hands over. Money is in the shop's minor units (cents), times are UTC.
 EVENT_SCHEMA = pa.schema(

@@ -10,11 +10,13 @@ from datetime import timedelta
 from pathlib import Path
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from features.workspace import Workspace
 from serving import problems
 from serving.current import Current
 from serving.ledger import Ledger
+from serving.limit import BodyLimit
 from serving.observe import Observed
 from serving.routes import ROUTERS
 
@@ -58,10 +60,11 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         yield
         current.stop()
 
-    app = FastAPI(title="Encore", version="1", description=DESCRIPTION, lifespan=lifespan, max_body_size=LARGEST_BODY)
+    app = FastAPIOffline(title="Encore", version="1", description=DESCRIPTION, lifespan=lifespan)
     app.state.current = current
     app.state.ledger = Ledger(settings.ledger_url)
     problems.install(app)
+    app.add_middleware(BodyLimit, most=LARGEST_BODY)
     app.add_middleware(Observed)
     for router in ROUTERS:
         app.include_router(router)

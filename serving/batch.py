@@ -50,7 +50,7 @@ def score_to_parquet(scorer: Scorer, path: Path, tasks: tuple[str, ...] = ()) ->
                 for block in np.array_split(eligible, max(1, -(-len(eligible) // BLOCK))):
                     writer.write_table(_score_block(scorer, task, block))
                     written += len(block)
-        os.replace(unfinished, path)
+        unfinished.replace(path)
         sync_directory(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)

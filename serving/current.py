@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from features.errors import EncoreError, NoRelease
 from features.logs import log
 from serving.release import current_id, load_release
 from serving.scorer import Scorer
+
+RETRY = 60.0  # seconds until a refused release is tried again: somebody may have mended it
 
 
 class Current:
@@ -27,6 +30,7 @@ class Current:
         self.swaps = 0
         self._scorer: Scorer | None = None
         self._refused: str | None = None
+        self._retry_at = 0.0
         self._stop = threading.Event()
 
     @property
@@ -49,13 +53,17 @@ class Current:
         wanted: str | None = None
         try:
             wanted = current_id(self.root)
-            if (self._scorer and wanted == self._scorer.release.id) or wanted == self._refused:
+            if self._scorer and wanted == self._scorer.release.id:
+                self.failure, self._refused = None, None
+                return
+            if wanted == self._refused and time.monotonic() < self._retry_at:
                 return
             self._scorer = Scorer(load_release(self.root / wanted), self.good_for)
-        except (EncoreError, OSError) as error:
-            if str(error) != self.failure:
-                log.error("release not taken up", extra={"facts": {"reason": str(error), "serving": self._scorer and self._scorer.release.id}})
-            self.failure, self._refused = str(error), wanted
+        except Exception as error:  # noqa: BLE001 - whatever a release does, the service and its watch go on
+            reason = str(error) if isinstance(error, EncoreError) else f"{type(error).__name__}: {error}"
+            if reason != self.failure:
+                log.error("release not taken up", extra={"facts": {"reason": reason, "serving": self._scorer and self._scorer.release.id}})
+            self.failure, self._refused, self._retry_at = reason, wanted, time.monotonic() + RETRY
             return
         self.failure, self._refused = None, None
         self.swaps += 1

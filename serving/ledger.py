@@ -72,8 +72,7 @@ class Ledger:
     """
 
     def __init__(self, url: str) -> None:
-        if url.startswith("sqlite:///"):
-            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        self._file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
         self._engine = sa.create_engine(url, pool_pre_ping=True)
         self._ready = False
 
@@ -91,7 +90,7 @@ class Ledger:
         except _Duplicate:
             found = self.audience(name)
             if found.rule != dict(rule):
-                raise NameTaken(f"Audience '{name}' exists with another rule: {dict(found.rule)}. Choose another name.") from None
+                raise NameTaken(f"An audience of this name exists with another rule: {dict(found.rule)}. Choose another name.") from None
             return found, False
 
     def audience(self, key: str) -> SavedAudience:
@@ -143,13 +142,15 @@ class Ledger:
     def _connection(self) -> Iterator[Connection]:
         try:
             if not self._ready:
+                if self._file:
+                    self._file.parent.mkdir(parents=True, exist_ok=True)
                 METADATA.create_all(self._engine)
                 self._ready = True
             with self._engine.begin() as connection:
                 yield connection
         except sa.exc.IntegrityError as error:
             raise _Duplicate from error
-        except sa.exc.SQLAlchemyError as error:
+        except (sa.exc.SQLAlchemyError, OSError) as error:
             raise LedgerUnavailable(f"The ledger cannot be used now: {str(error.__cause__ or error).splitlines()[0]}") from error
 
 

@@ -26,9 +26,14 @@ STATUS: dict[type[EncoreError], int] = {
 }
 RETRY_AFTER = {503: "30", 429: "1"}
 
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    code: {"model": Problem, "description": HTTPStatus(code).phrase, "content": {"application/problem+json": {}}} for code in (400, 404, 405, 413, 422, 503)
-}
+
+def documented(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """What the API description says of these errors: problem+json and nothing else."""
+    content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+    return {code: {"description": HTTPStatus(code).phrase, "content": content} for code in codes}
+
+
+RESPONSES = documented(400, 404, 405, 413, 422, 503)
 
 
 def problem(status: int, kind: str, detail: str, errors: list[dict[str, Any]] | None = None) -> Response:
@@ -47,18 +52,19 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(EncoreError)
     async def domain(request: Request, error: EncoreError) -> Response:
         status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
-        return problem(status, _kind(type(error)), str(error))
+        return problem(status, _kind(type(error)), _words(error))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         # Neither `input` nor `ctx`: they repeat what was sent, which may be personal data.
-        errors = [{"at": ".".join(str(part) for part in found["loc"]), "problem": _message(found)} for found in error.errors()]
+        errors = [{"at": _place(found), "problem": _message(found)} for found in error.errors()]
         status = 400 if any(found["type"] == "json_invalid" for found in error.errors()) else 422
         return problem(status, "invalid-request", f"{len(errors)} problem(s) in the request; see errors.", errors[:50])
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        answer = problem(error.status_code, HTTPStatus(error.status_code).name.lower().replace("_", "-"), str(error.detail))
+        kind = HTTPStatus(error.status_code).name.lower().replace("_", "-").replace("request-entity", "content")
+        answer = problem(error.status_code, kind, str(error.detail))
         answer.headers.update(error.headers or {})
         return answer
 
@@ -68,7 +74,20 @@ def install(app: FastAPI) -> None:
         return problem(500, "fault", "A fault of the service; it was logged.")
 
 
+def _words(error: EncoreError) -> str:
+    # Not the name that is unknown: it came from a path, which may hold personal data.
+    return str(error).replace(f" '{error.seen}'", "", 1) if isinstance(error, UnknownName) else str(error)
+
+
+def _place(found: dict[str, Any]) -> str:
+    # The name of a field that nobody knows was sent, too.
+    known = found["loc"][:-1] if found["type"] == "extra_forbidden" else found["loc"]
+    return ".".join(str(part) for part in known)
+
+
 def _message(found: dict[str, Any]) -> str:
+    if found["type"] == "extra_forbidden":
+        return "A field that is not known here; the API description lists the fields."
     # A custom validator's own words are safe; others could quote the input only in `input` and `ctx`.
     return str(found["msg"]).removeprefix("Value error, ")
 

@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from features.errors import NoRelease, ReleaseRefused
+from features.errors import EncoreError, NoRelease, ReleaseRefused
 from features.files import digest_of, exclusive, new_directory, read_json, sha256_of, write_json
 from features.snapshot import STAGES, Snapshot
+from serving.arrow import id_array, numbers, read_arrow, write_arrow
 from training.bundle import Bundle, load_bundle, save_bundle
 
 FORMAT = 1
@@ -91,7 +92,9 @@ def stage_codes(snapshot: Snapshot) -> npt.NDArray[np.int8]:
     return np.array([STAGES.index(name) for name in names], dtype=np.int8)
 
 
-def write_release(root: Path, snapshot: Snapshot, models: Mapping[str, tuple[Bundle, npt.NDArray[np.bool_], Mapping[str, Any]]], about: Mapping[str, Any]) -> str:
+def write_release(
+    root: Path, snapshot: Snapshot, models: Mapping[str, tuple[Bundle, npt.NDArray[np.bool_], Mapping[str, Any]]], about: Mapping[str, Any]
+) -> str:
     """Write a release directory and return its id; the same content has the same id and is written once.
 
     Args:
@@ -101,7 +104,8 @@ def write_release(root: Path, snapshot: Snapshot, models: Mapping[str, tuple[Bun
     root.mkdir(parents=True, exist_ok=True)
     content = digest_of([snapshot.manifest["recipe"], snapshot.manifest["as_of"], {task: bundle.digest for task, (bundle, _, _) in models.items()}])
     release_id = f"{snapshot.as_of}-{content[:12]}"
-    if (root / release_id).exists():
+    sweep(root)
+    if _is_whole(root / release_id):
         return release_id
     with new_directory(root / release_id) as new:
         write_arrow(new / SNAPSHOT, _snapshot_columns(snapshot))
@@ -129,6 +133,19 @@ def write_release(root: Path, snapshot: Snapshot, models: Mapping[str, tuple[Bun
     return release_id
 
 
+def _is_whole(directory: Path) -> bool:
+    """Whether a release stands there already; a damaged one is moved out of the way, to be written anew."""
+    if not directory.exists():
+        return False
+    try:
+        load_release(directory)
+    except EncoreError:
+        directory.rename(directory.with_name(f".new-damaged-{directory.name}"))
+        sweep(directory.parent)
+        return False
+    return True
+
+
 def load_release(directory: Path) -> Release:
     """Open a release; every file is held against its hash first.
 
@@ -139,22 +156,27 @@ def load_release(directory: Path) -> Release:
         manifest = read_json(directory / "release.json")
         if manifest["format"] != FORMAT:
             raise ReleaseRefused(f"Release {directory.name} has format {manifest['format']}; this version of Encore reads format {FORMAT}.")
-        _verify_files(directory, manifest["files"])
+        if manifest["id"] != directory.name:
+            raise ReleaseRefused(f"Release {directory.name} says that it is {manifest['id']}.")
+        _verify_files(directory, manifest["files"], needed=[SNAPSHOT, *(name for task in manifest["tasks"] for name in _files_of(task))])
         columns = read_arrow(directory / SNAPSHOT)
         features = tuple(manifest["features"])
         bundles = {task: load_bundle(directory / "bundles" / task, facts["bundle"]) for task, facts in manifest["tasks"].items()}
-        scores = {task: Scores(**{name: _numbers(values) for name, values in read_arrow(directory / "scores" / f"{task}.arrow").items()}) for task in bundles}
+        scores = {task: Scores(**{name: numbers(values) for name, values in read_arrow(directory / "scores" / f"{task}.arrow").items()}) for task in bundles}
+        lengths = {len(columns["vector"]), *(len(values) for task in scores.values() for values in vars(task).values())}
+        if lengths != {manifest["users"]} or columns["vector"].type.list_size != len(features):
+            raise ReleaseRefused(f"Release {directory.name}: its vectors, its scores and its manifest do not speak of the same users and features.")
         return Release(
             id=manifest["id"],
             manifest=manifest,
-            users=_id_array(columns["user_id"]),
+            users=id_array(columns["user_id"]),
             stages=columns["stage"].to_numpy(),
-            vectors=_numbers(columns["vector"].flatten()).reshape(-1, len(features)),
+            vectors=numbers(columns["vector"].flatten()).reshape(-1, len(features)),
             features=features,
             bundles=bundles,
             scores=scores,
         )
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         raise ReleaseRefused(f"Release {directory.name} cannot be read: {type(error).__name__}: {error}") from None
 
 
@@ -203,7 +225,7 @@ def point_to(root: Path, release_id: str) -> None:
     """Serve another release, and remember the one before; readers see the old pointer or the new."""
     try:
         before = _pointer(root)
-    except NoRelease:
+    except (NoRelease, ReleaseRefused):  # a damaged pointer is mended by writing a new one
         before = {"current": None, "previous": None}
     if before["current"] != release_id:
         write_json(root / "current.json", {"current": release_id, "previous": before["current"]})
@@ -214,7 +236,6 @@ def activate(root: Path, release_id: str) -> None:
     with exclusive(root / ".lock", "A publication", wait=True):
         check_in_child(root / release_id)
         point_to(root, release_id)
-        sweep(root)
 
 
 def rollback(root: Path) -> str:
@@ -231,7 +252,7 @@ def rollback(root: Path) -> str:
 
 
 def sweep(root: Path) -> None:
-    """Remove what a crash left half written."""
+    """Remove what a crash left half written. Only a writer may: what it finds could be the work of another."""
     for leftover in root.glob(".new-*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
@@ -239,30 +260,13 @@ def sweep(root: Path) -> None:
 def _pointer(root: Path) -> dict[str, Any]:
     try:
         pointer = json.loads((root / "current.json").read_bytes())
-        if not re.fullmatch(r"[0-9a-f-]+", pointer["current"]):
+        if not all(re.fullmatch(r"[0-9a-f-]+", name) for name in (pointer["current"], pointer["previous"] or pointer["current"])):
             raise ValueError("not an id")
         return dict(pointer)
     except FileNotFoundError:
         raise NoRelease("Nothing was published yet. Run: encore publish") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ReleaseRefused(f"The pointer current.json is damaged ({error}). Run: encore publish") from None
-
-
-# --- Arrow files ----------------------------------------------------------------------------------------------------
-
-
-def write_arrow(path: Path, columns: Mapping[str, pa.Array]) -> None:
-    """Write columns as one uncompressed record batch, so that a reader maps them without a copy."""
-    batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-
-
-def read_arrow(path: Path) -> dict[str, pa.Array]:
-    """Map the columns of a file written by `write_arrow`."""
-    with pa.memory_map(str(path), "r") as source:
-        batch = pa.ipc.open_file(source).get_batch(0)
-    return dict(zip(batch.schema.names, batch.columns, strict=True))
 
 
 def _snapshot_columns(snapshot: Snapshot) -> dict[str, pa.Array]:
@@ -278,17 +282,17 @@ def _snapshot_columns(snapshot: Snapshot) -> dict[str, pa.Array]:
     }
 
 
-def _id_array(column: pa.Array) -> npt.NDArray[np.bytes_]:
-    width = column.type.byte_width
-    return np.frombuffer(column.buffers()[1], dtype=f"S{width}", count=len(column), offset=column.offset * width)
+def _files_of(task: str) -> tuple[str, str]:
+    return f"bundles/{task}/bundle.json", f"scores/{task}.arrow"
 
 
-def _numbers(column: pa.Array) -> npt.NDArray[np.float64]:
-    return np.asarray(column.to_numpy(zero_copy_only=True))
-
-
-def _verify_files(directory: Path, files: Mapping[str, str]) -> None:
+def _verify_files(directory: Path, files: Mapping[str, str], needed: Sequence[str]) -> None:
     root = directory.resolve()
+    missing = sorted(set(needed) - set(files))
+    if missing:
+        raise ReleaseRefused(f"Release {directory.name} does not list {', '.join(missing)}.")
+    if (directory / "release.json").is_symlink():
+        raise ReleaseRefused(f"Release {directory.name}: 'release.json' leads out of the release.")
     for name, sha256 in files.items():
         path = directory / name
         if path.is_symlink() or not path.resolve().is_relative_to(root):
@@ -298,4 +302,3 @@ def _verify_files(directory: Path, files: Mapping[str, str]) -> None:
     unlisted = {str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file()} - set(files) - {"release.json"}
     if unlisted:
         raise ReleaseRefused(f"Release {directory.name} holds files that its manifest does not list: {', '.join(sorted(unlisted))}.")
-

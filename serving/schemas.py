@@ -5,13 +5,21 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from serving.audience import Audience, Rule
 from serving.ledger import SavedAudience
 from serving.scorer import Score, Status
 
 MOST_IDS = 1_000
+
+
+def sendable(text: str) -> str:
+    """Text as UTF-8 can carry it: half of a surrogate pair, which JSON lets in, becomes U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+Echo = Annotated[str, BeforeValidator(sendable)]
 
 
 class Request(BaseModel):
@@ -41,7 +49,7 @@ class ScoreBody(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    user_id: str
+    user_id: Echo
     task: str
     status: Status
     probability: Annotated[float | None, Field(description="Calibrated probability; null for a look-alike, whose score only ranks.")]
@@ -130,8 +138,8 @@ class JobBody(BaseModel):
 class JourneyBody(BaseModel):
     """Flat, so that a template can say `{{ r.branch }}`. Always answered with 200."""
 
-    audience: str
-    user_id: str
+    audience: Echo
+    user_id: Echo
     branch: Annotated[str, Field(description="`in` or `out` of an audience; a band for a prediction's name; `fallback` when nothing can be said.")]
     fallback: bool
     status: str

@@ -91,6 +91,8 @@ class Scorer:
     def row(self, user_id: str) -> int | None:
         """The user's row in the snapshot, if any."""
         key = user_id.encode()
+        if len(key) > self.release.users.itemsize:  # numpy would copy all ids to look for a longer one
+            return None
         row = int(np.searchsorted(self.release.users, key))
         return row if row < len(self.release.users) and self.release.users[row] == key else None
 

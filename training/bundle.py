@@ -195,7 +195,7 @@ def load_bundle(directory: Path, digest: str | None = None) -> Bundle:
         if header["format"] != FORMAT:
             raise BundleRefused(f"{directory.name} has bundle format {header['format']}; this version of Encore reads format {FORMAT}.")
         trees = [_verified(directory / f"trees_{number}.txt", sha256) for number, sha256 in enumerate(header["trees"])]
-        logistic = {name: tuple(value) if isinstance(value, list) else value for name, value in header["logistic"].items()}
+        logistic: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in header["logistic"].items()}
         return Bundle(
             features=tuple(header["features"]),
             logistic=Logistic(**logistic),

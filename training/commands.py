@@ -12,7 +12,7 @@ from features.errors import GateRefused, MissingExtra, NoUsableData
 from features.logs import log
 from features.workspace import Workspace, open_workspace
 
-TaskOption = Annotated[list[str] | None, typer.Option("--task", "-t", help="A prediction, such as repeat_order; may be given several times.", show_default=False)]
+TaskOption = Annotated[list[str] | None, typer.Option("--task", "-t", help="A prediction, such as repeat_order; repeatable.", show_default=False)]
 
 
 def mount(app: typer.Typer) -> None:

@@ -62,8 +62,7 @@ def gather_evidence(asked: AskedTask, model: Bundle, baselines: Mapping[str, Bun
         rows = test.as_of == cutoff
         if 0 < test.y[rows].sum() < rows.sum():
             by_cutoff[cutoff.isoformat()] = {
-                name: evaluate(test.y[rows], values[rows], test.users[rows], seed=SEED, resamples=100, calibrated=calibrated)
-                for name, values in scores.items()
+                name: evaluate(test.y[rows], values[rows], test.users[rows], seed=SEED, resamples=100, calibrated=calibrated) for name, values in scores.items()
             }
     return Evidence(
         metrics={name: evaluate(test.y, values, test.users, seed=SEED, calibrated=calibrated) for name, values in scores.items()},

@@ -9,6 +9,7 @@ from datetime import date, timedelta
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from ibis import Table
 
 from features.engine import Engine
 from features.errors import NoUsableData
@@ -43,7 +44,7 @@ class Examples:
 
     def at(self, cutoffs: Sequence[date]) -> Examples:
         """The rows of some cutoffs."""
-        return self.take(np.isin(self.as_of, list(cutoffs)))
+        return self.take(np.array([moment in set(cutoffs) for moment in self.as_of], dtype=bool))
 
     def column(self, name: str) -> npt.NDArray[np.float64]:
         return self.X[:, self.names.index(name)]
@@ -96,9 +97,7 @@ def require_both_classes(y: npt.NDArray[np.int8], what: str) -> None:
 def usable_features(asked: AskedTask, snapshot: Snapshot, visible: int) -> tuple[str, ...]:
     """The snapshot's features that the task's model may see when the log reaches back `visible` days."""
     described = snapshot.manifest["features"]
-    return tuple(
-        feature["name"] for feature in described if feature["looks_back_days"] <= visible and not feature["name"].startswith(asked.task.left_out)
-    )
+    return tuple(feature["name"] for feature in described if feature["looks_back_days"] <= visible and not feature["name"].startswith(asked.task.left_out))
 
 
 def _at_cutoff(asked: AskedTask, snapshot: Snapshot, visible: int, tiles: Tiles, engine: Engine) -> Examples:
@@ -125,12 +124,17 @@ def _at_cutoff(asked: AskedTask, snapshot: Snapshot, visible: int, tiles: Tiles,
 
 def _triggered(trigger: str, tiles: Tiles, as_of: date, engine: Engine) -> pd.Index:
     days = tiles.between(as_of, as_of + timedelta(days=1)).user_days
-    return pd.Index(engine.collect(days.filter(days[trigger] > 0).select("user_id"), ["user_id"])["user_id"].to_pylist())
+    return _users(days.filter(days[trigger] > 0), engine)
 
 
 def _did(asked: AskedTask, tiles: Tiles, as_of: date, engine: Engine) -> pd.Index:
     if asked.task.outcome is None:
         raise TypeError(f"task '{asked.name}' has neither an outcome nor a seed")
     window = tiles.between(as_of, as_of + timedelta(days=asked.horizon))
-    users = asked.task.outcome(window, as_of).distinct()
-    return pd.Index(engine.collect(users, ["user_id"])["user_id"].to_pylist(), dtype="object")
+    return _users(asked.task.outcome(window, as_of), engine)
+
+
+def _users(rows: Table, engine: Engine) -> pd.Index:
+    ids = engine.collect(rows.select("user_id").distinct(), ["user_id"])["user_id"].to_pylist()
+    index: pd.Index = pd.Index(ids, dtype="str")
+    return index

@@ -86,7 +86,13 @@ def no_leak(evidence: Evidence) -> list[Reason]:
 
 
 def no_worse_than(champion: Bundle, evidence: Evidence, test: Examples, calibrated: bool) -> Reason:
-    """The challenger may not lose to the champion on rows that neither has learned from."""
+    """The challenger may not lose to the champion on rows that neither has learned from.
+
+    A champion that needs features which no longer exist could not be served either, so it holds nobody up.
+    """
+    gone = [name for name in champion.features if name not in test.names]
+    if gone:
+        return Reason("no worse than the champion", True, f"not compared: the champion needs features that the data no longer have ({', '.join(gone)})")
     theirs = champion.scores(test.X[:, champion.align(test.names)])
     difference = evaluate_difference(test.y, evidence.scores["model"], theirs, test.users, seed=SEED)
     if calibrated:

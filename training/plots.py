@@ -144,7 +144,7 @@ def lift_curve(y: ArrayLike, scores: Mapping[str, ArrayLike]) -> Figure:
     axes.set(xlim=(0, 1), xlabel="chosen: share of all rows, best scores first (%)", ylabel="lift (times the base rate)")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
-    axes.legend(loc="upper right")
+    axes.legend(loc="lower left")
     return figure
 
 

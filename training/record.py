@@ -65,10 +65,7 @@ def draw(candidate: Candidate, folder: Path) -> None:
         figures["reliability"] = plots.reliability(y, scores)
     if len(evidence.by_cutoff) > 1:
         figures["stability"] = plots.stability(
-            {
-                names[who]: {date.fromisoformat(cutoff): measured[who]["auc"] for cutoff, measured in evidence.by_cutoff.items()}
-                for who in evidence.scores
-            },
+            {names[who]: {date.fromisoformat(cutoff): measured[who]["auc"] for cutoff, measured in evidence.by_cutoff.items()} for who in evidence.scores},
             "auc",
         )
     folder.mkdir(parents=True, exist_ok=True)

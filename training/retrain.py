@@ -65,8 +65,8 @@ def retrain(workspace: Workspace, shop: Shop, as_of: date | None = None, names: 
         todo, outcomes = [], []
         for task in tasks_for(shop, tiles.log.kinds, names):
             asked = task.at(shop, cycle)
-            key = work_key(asked, until, tiles)
-            if run_id := tracking.finished(key):
+            key = work_key(asked, until, tiles, promote)
+            if run_id := tracking.finished(key) or _made_champion(tracking, task.name, key):
                 outcomes.append(Outcome(task.name, "already done", f"run {run_id} did this work", run_id))
             else:
                 todo.append((asked, key))
@@ -75,16 +75,23 @@ def retrain(workspace: Workspace, shop: Shop, as_of: date | None = None, names: 
         return outcomes
 
 
-def work_key(asked: AskedTask, until: date, tiles: Tiles) -> str:
-    """Digest of everything that shapes a trained task: what is asked, of which data, by which recipe."""
+def work_key(asked: AskedTask, until: date, tiles: Tiles, promote: bool) -> str:
+    """Digest of everything that shapes a trained task: what is asked, of which data, by which recipe, and whether it may be promoted."""
     recipe = [BLEND, TREES, FORMAT, CODE_VERSION]
-    return digest_of([asked.describe(), until, recipe_digest(tiles.log, tiles.shop), str(recipe)])
+    return digest_of([asked.describe(), until, recipe_digest(tiles.log, tiles.shop), str(recipe), promote])
+
+
+def _made_champion(tracking: Tracking, task: str, key: str) -> str | None:
+    """The run that did this work and was killed after it had promoted; promoting again would lose the way back."""
+    champion = tracking.with_alias(task, CHAMPION)
+    return champion.run_id if champion and champion.tags.get("encore.key") == key else None
 
 
 def _train(
     workspace: Workspace, tracking: Tracking, tiles: Tiles, engine: Engine, until: date, todo: Sequence[tuple[AskedTask, str]], promote: bool
 ) -> list[Outcome]:
     outcomes, cards = [], []
+    summary: dict[str, float] = {}
     with tracking.run(f"retrain {until}", {"encore.as_of": until.isoformat(), "encore.data": tiles.log.digest}) as parent:
         for asked, key in todo:
             try:
@@ -96,8 +103,10 @@ def _train(
                 outcome, decision = _judge_and_log(tracking, candidate, parent, key, until, promote)
                 found["decision"] = outcome.state
             outcomes.append(outcome)
+            measured = candidate.evidence.metrics.items()
+            summary |= {f"{asked.name}.auc" if who == "model" else f"{asked.name}.{who}.auc": values["auc"]["value"] for who, values in measured}
             cards.append(f"## {asked.name}: {outcome.state}\n\n{candidate.served.about['question']}\n\n{metrics_table(candidate)}\n\n```\n{decision.text}\n```")
-        tracking.log(parent, {"as_of": until, "data": tiles.log.digest}, {}, {"mlflow.note.content": f"# Retrain as of {until}\n\n" + "\n\n".join(cards)})
+        tracking.log(parent, {"as_of": until, "data": tiles.log.digest}, summary, {"mlflow.note.content": f"# Retrain as of {until}\n\n" + "\n\n".join(cards)})
     return outcomes
 
 
@@ -109,13 +118,14 @@ def _judge_and_log(tracking: Tracking, candidate: Candidate, parent: str, key: s
     decision = decide(evidence, candidate.test, rival, candidate.asked.calibrated, candidate.split.provisional)
     newer = champion is not None and champion.tags["encore.as_of"] > until.isoformat()
     tags = {
+        "encore.key": key,
         "encore.task": task,
         "encore.as_of": until.isoformat(),
         "encore.data": str(candidate.served.about["data"]),
         "encore.decision": "promoted" if decision.promote else "refused",
         "encore.reasons": decision.text,
     }
-    with tracking.run(f"{task} {until}", {**tags, "encore.key": key, "mlflow.note.content": model_card(candidate, decision)}, parent) as run_id:
+    with tracking.run(f"{task} {until}", {**tags, "mlflow.note.content": model_card(candidate, decision)}, parent) as run_id:
         record_candidate(tracking, candidate, decision, run_id)
         metrics = {f"encore.{name}": f"{evidence.metrics['model'][name]['value']:.4f}" for name in ("auc", "lift_10")}
         made = tracking.register(task, run_id, "bundle", {**tags, **metrics, "encore.kind": "model"}, decision.text)
@@ -128,5 +138,9 @@ def _judge_and_log(tracking: Tracking, candidate: Candidate, parent: str, key: s
         tracking.mark_challenger(made)
         if champion is None:
             name = best_baseline(evidence)
-            tracking.promote(tracking.register(task, run_id, f"baselines/{name}", {**tags, "encore.kind": "baseline"}, f"The {name} baseline: no model has passed the gate yet."))
+            tracking.promote(
+                tracking.register(
+                    task, run_id, f"baselines/{name}", {**tags, "encore.kind": "baseline"}, f"The {name} baseline: no model has passed the gate yet."
+                )
+            )
         return Outcome(task, "refused", decision.text, run_id), decision

@@ -28,7 +28,8 @@ class Split:
 def calendar(first_day: date, until: date, horizon: int) -> list[date]:
     """Regular cutoffs whose label windows are over at `until`: clamp(horizon, 7, 30) days apart, at most 24."""
     step = timedelta(days=min(max(horizon, 7), 30))
-    cutoff, cutoffs = until - timedelta(days=horizon), []
+    cutoff = until - timedelta(days=horizon)
+    cutoffs: list[date] = []
     while cutoff >= first_day + timedelta(days=LEAST_HISTORY) and len(cutoffs) < MOST_CUTOFFS:
         cutoffs.append(cutoff)
         cutoff -= step

@@ -52,7 +52,7 @@ class Task:
     rule_in_words: str = "recency rule"
     rfm: tuple[str, ...] = ("orders_recency", "orders_count_90d", "orders_revenue_90d")
     trigger: str | None = None
-    seed: Callable[[pd.DataFrame], "pd.Series[bool]"] | None = None
+    seed: Callable[[pd.DataFrame], pd.Series[bool]] | None = None
     left_out: tuple[str, ...] = ()
 
     def at(self, shop: Shop, cycle: RepurchaseCycle) -> AskedTask:
@@ -76,7 +76,7 @@ class AskedTask:
         """Whether the score is a probability (else it is a rank)."""
         return self.task.seed is None
 
-    def eligible(self, frame: pd.DataFrame) -> "pd.Series[bool]":
+    def eligible(self, frame: pd.DataFrame) -> pd.Series[bool]:
         """Whom the question is about, among the users of a snapshot."""
         asked = self.task.eligible(frame, self.horizon)
         return asked if self.task.seed is None else asked & ~self.task.seed(frame)

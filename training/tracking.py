@@ -15,6 +15,7 @@ from typing import Any
 # Against a server that is down the client's defaults block for four minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
 
@@ -26,7 +27,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from features.errors import TrackingUnavailable
-from features.files import read_json
+from features.files import digest_of, read_json
 from features.workspace import Workspace
 from training.bundle import Bundle, load_bundle, save_bundle
 
@@ -55,7 +56,8 @@ class Tracking:
     """
 
     def __init__(self, workspace: Workspace, shop_name: str) -> None:
-        self.shop_name, self.slug = shop_name, re.sub(r"[^a-z0-9]+", "-", shop_name.lower()).strip("-")
+        # A name without a Latin letter still needs a name of its own in a shared registry.
+        self.shop_name, self.slug = shop_name, re.sub(r"[^a-z0-9]+", "-", shop_name.lower()).strip("-") or digest_of(shop_name)[:8]
         self.uri = workspace.mlflow_uri
         with self._reachable():
             if self.uri.startswith("sqlite:///"):
@@ -64,7 +66,7 @@ class Tracking:
             found = self.client.get_experiment_by_name(self.shop_name)
             # A server keeps artifacts where it likes; a local database keeps them in the workspace.
             place = workspace.mlflow_artifacts.as_uri() if self.uri.startswith("sqlite:") else None
-            self.experiment = found.experiment_id if found else self.client.create_experiment(self.shop_name, artifact_location=place)
+            self.experiment = found.experiment_id if found else self._create_experiment(place)
 
     # --- runs -------------------------------------------------------------------------------------------------------
 
@@ -130,9 +132,7 @@ class Tracking:
             if name not in (model.name for model in self.client.search_registered_models(f"name = '{name}'")):
                 self.client.create_registered_model(name, description=f"{task} for {self.shop_name}")
             source = f"{self.client.get_run(run_id).info.artifact_uri}/{bundle_path}"
-            made = self.client.create_model_version(
-                name, source, run_id, tags={**tags, "encore.bundle_path": bundle_path}, description=description
-            )
+            made = self.client.create_model_version(name, source, run_id, tags={**tags, "encore.bundle_path": bundle_path}, description=description)
         return self._version(task, made)
 
     def with_alias(self, task: str, alias: str) -> Version | None:
@@ -188,6 +188,11 @@ class Tracking:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
+    def _create_experiment(self, place: str | None) -> str:
+        # The tag makes the MLflow pages open on runs and models; without it they open on chat traces.
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        return str(self.client.create_experiment(self.shop_name, artifact_location=place, tags=kind))
+
     def _model(self, task: str) -> str:
         return f"{self.slug}.{task}"
 
@@ -204,7 +209,7 @@ class Tracking:
         try:
             yield
         except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
-            reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+            reason = _without_password(str(error).strip().splitlines()[0])[:300] if str(error).strip() else type(error).__name__
             raise TrackingUnavailable(
                 f"MLflow at {_without_password(self.uri)} did not do what was asked: {reason} "
                 "Nothing was promoted. Check that it runs (ENCORE_MLFLOW_URI), then run the same command again: it resumes."

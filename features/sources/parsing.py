@@ -86,7 +86,7 @@ def _written(written: pd.Series, zone: str | None) -> Parsed:
 def _naive(column: pd.Series, written: pd.Series, zone: str | None) -> Parsed:
     if zone is None:
         seen = written[column.notna()].iloc[0] if column.notna().any() else "no time"
-        problem = f"holds times without a zone, such as {seen}; declare it: time_zone = \"Europe/London\""
+        problem = f'holds times without a zone, such as {seen}; declare it: time_zone = "Europe/London"'
         return Parsed(pd.Series(pd.NaT, column.index, dtype="datetime64[us, UTC]"), _no_reasons(column), problem)
     existing = column.dt.tz_localize(zone, ambiguous=np.ones(len(column), bool), nonexistent="NaT")
     unique = column.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
@@ -99,7 +99,7 @@ def _naive(column: pd.Series, written: pd.Series, zone: str | None) -> Parsed:
 def _epochs(column: pd.Series, unit: str | None) -> Parsed:
     if unit is None:
         seen = column.dropna().iloc[0] if column.notna().any() else 0
-        problem = f"holds numbers such as {seen:.0f}; declare what they count since 1970: time_unit = \"s\", \"ms\" or \"us\""
+        problem = f'holds numbers such as {seen:.0f}; declare what they count since 1970: time_unit = "s", "ms" or "us"'
         return Parsed(pd.Series(pd.NaT, column.index, dtype="datetime64[us, UTC]"), _no_reasons(column), problem)
     factor = {"s": 1_000_000, "ms": 1000, "us": 1}[unit]
     # In floats first: a wrong unit leads far beyond what 64 bits of microseconds can hold.

@@ -11,7 +11,7 @@ from features.sources.batch import Batch
 
 def read(settings: Mapping[str, Any], shop: Shop) -> Batch:
     """What `features.shop.simulate` plays, on the shop's own clock and in its currency; the truth stays behind."""
-    from features.shop import simulate  # noqa: PLC0415 - at the top it would import this package, which is still being imported
+    from features.shop import simulate
 
     users, days, seed = (int(settings.get(name, default)) for name, default in (("users", 2000), ("days", 400), ("seed", 0)))
     return simulate(users, days, seed, zone=shop.zone, currency=shop.currency).batch

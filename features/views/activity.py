@@ -6,7 +6,7 @@ ACTIVITY = FeatureView(
     name="activity",
     windows=(1, 7, 30, 90),
     columns=(
-        Column("active_days", days_with("actions"), "days with any activity", "days", windows=(7, 30, 90)),
+        Column("active_days", days_with("actions"), "days with activity besides buying", "days", windows=(7, 30, 90)),
         Column("recency", days_since("actions"), "days since the last activity", "days", empty=NEVER, windows=(None,)),
         Column("tenure", days_since_first("actions"), "days since the first activity", "days", empty=NEVER, windows=(None,)),
         Column("product_views", sum_of("product_views"), "product pages viewed", "views"),

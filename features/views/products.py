@@ -28,7 +28,9 @@ def _shares(bought: Table, level: str, plural: str) -> Table:
     counts = known.group_by("user_id", level).aggregate(n=known.n.sum().cast("int64"))
     # n log n in integer millionths: a sum of floats would change with the number of threads.
     information = (counts.n.cast("float64").ln() * counts.n * MILLIONTH).round().cast("int64")
-    sums = counts.group_by("user_id").aggregate(kinds=counts.count(), total=counts.n.sum().cast("int64"), top=counts.n.max(), info=information.sum().cast("int64"))
+    sums = counts.group_by("user_id").aggregate(
+        kinds=counts.count(), total=counts.n.sum().cast("int64"), top=counts.n.max(), info=information.sum().cast("int64")
+    )
     total = sums.total.cast("float64")
     return sums.select(
         "user_id",

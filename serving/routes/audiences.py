@@ -5,16 +5,16 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 
 from serving.audience import Rule, cut
-from serving.problems import RESPONSES
+from serving.problems import RESPONSES, documented
 from serving.routes.parts import LedgerPart, ScorerPart
-from serving.schemas import AudienceBody, AudienceRequest, JobBody, MembersBody, Problem
+from serving.schemas import AudienceBody, AudienceRequest, JobBody, MembersBody
 
 router = APIRouter(tags=["audiences"], responses=RESPONSES)
 
 Key = Annotated[str, Path(description="The audience's id or name.")]
 
 
-@router.post("/v1/audiences", status_code=201, summary="Cut an audience", responses={200: {"model": AudienceBody}, 409: {"model": Problem}})
+@router.post("/v1/audiences", status_code=201, summary="Cut an audience", responses={200: {"model": AudienceBody}, **documented(409)})
 def post_audience(request: AudienceRequest, scorer: ScorerPart, ledger: LedgerPart, response: Response) -> AudienceBody:
     """The best N, the best percent or everybody above a probability: how many, and how many of them will do it.
 

@@ -45,5 +45,10 @@ def _health(current: Current) -> HealthBody:
         return HealthBody(status="not ready", reason="no_model", failure=current.failure)
     stale = scorer.is_stale(datetime.now(UTC))
     return HealthBody(
-        status="ready", reason="stale" if stale else None, release=scorer.release.id, as_of=scorer.release.manifest["as_of"], stale=stale, failure=current.failure
+        status="ready",
+        reason="stale" if stale else None,
+        release=scorer.release.id,
+        as_of=scorer.release.manifest["as_of"],
+        stale=stale,
+        failure=current.failure,
     )

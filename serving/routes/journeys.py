@@ -17,7 +17,9 @@ router = APIRouter(prefix="/v1/journeys", tags=["journeys"])
 
 
 @router.get("/{audience}/{user_id:path}", summary="Which branch of a journey a user takes")
-async def get_branch(audience: Annotated[str, Path(description="An audience's name or id, or a prediction's name.")], user_id: str, request: Request) -> JourneyBody:
+async def get_branch(
+    audience: Annotated[str, Path(description="An audience's name or id, or a prediction's name.")], user_id: str, request: Request
+) -> JourneyBody:
     """For a journey tool: 200 in every state, because some tools throw a contact out of the journey on anything else.
 
     An audience gives the branch `in` or `out`; a prediction gives the user's band. When nothing can be said (no
@@ -32,6 +34,12 @@ async def get_branch(audience: Annotated[str, Path(description="An audience's na
     except Exception as error:  # noqa: BLE001 - whatever is broken, the contact stays in the journey
         log.error("journey fell back", exc_info=error)
         return _fallback(audience, user_id, "UNAVAILABLE")
+
+
+@router.get("/{rest:path}", include_in_schema=False)
+async def get_no_branch(rest: str) -> JourneyBody:
+    """A template that left the audience or the user out: still 200."""
+    return _fallback(rest.partition("/")[0], "", Status.INVALID)
 
 
 async def _branch(audience: str, user_id: str, request: Request) -> JourneyBody:

@@ -12,7 +12,7 @@ import pytest
 from features.events import EventLog
 from features.shop import simulate
 from features.shopfile import DEFAULT_INTEREST
-from features.vocabulary import EVENTS, PASSIVE
+from features.vocabulary import EVENTS, NO_ACTIVITY
 
 AS_OF = date(2024, 8, 1)
 ZONE = "America/New_York"  # orders of the evening fall on the next day in UTC
@@ -40,7 +40,7 @@ def oracle(mine: pd.DataFrame) -> dict[str, float]:
         return list(mine.loc[mine["event"].isin(events), "ago"])
 
     orders, views = mine[mine["event"] == "order"], ago("product_view")
-    actions = ago(*(event for event in EVENTS if event not in PASSIVE))
+    actions = ago(*(event for event in EVENTS if event not in NO_ACTIVITY))
     values: dict[str, float] = {
         "orders_recency": min(ago("order"), default=np.nan),
         "orders_tenure": max(ago("order"), default=np.nan),

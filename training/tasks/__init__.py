@@ -12,9 +12,7 @@ from training.tasks.lookalike import LOOKALIKE
 from training.tasks.repeat_order import REPEAT_ORDER
 from training.tasks.second_order import SECOND_ORDER
 
-TASKS: dict[str, Task] = {
-    task.name: task for task in (FIRST_ORDER, SECOND_ORDER, REPEAT_ORDER, CHURN, COUPON_RESPONSE, LOOKALIKE)
-}
+TASKS: dict[str, Task] = {task.name: task for task in (FIRST_ORDER, SECOND_ORDER, REPEAT_ORDER, CHURN, COUPON_RESPONSE, LOOKALIKE)}
 
 
 def tasks_for(shop: Shop, kinds: frozenset[str], names: tuple[str, ...] = ()) -> list[Task]:

@@ -1,0 +1,49 @@
+# `make demo` and `make test` are all a newcomer needs: each makes the environment itself when it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+DATA ?= data
+
+.PHONY: demo test test-quick test-long check format bench docs lock clean
+
+demo: $(INSTALLED)  ## raw data -> models -> a live service; ONCE=1 ends by itself
+	$(BIN)/encore demo --workspace workspace $(if $(ONCE),--once)
+
+test: $(INSTALLED)  ## the whole suite, under 10 minutes on 2 cores
+	$(BIN)/python -m pytest -m "not long" tests/spec tests/unit tests/contract tests/property tests/evidence tests/faults tests/e2e tests/docs
+
+test-quick: $(INSTALLED)  ## the part that takes under a minute
+	$(BIN)/python -m pytest -m "not long" -x tests/spec tests/unit tests/contract
+
+test-long: $(INSTALLED)  ## floods, soaks, hundreds of repetitions
+	$(BIN)/python -m pytest -m long --timeout 3600
+
+check: $(INSTALLED)  ## what CI checks besides the tests: style, types, direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)  ## measurements, written to bench/RESULTS.md
+	$(BIN)/python bench/run.py --data $(DATA)
+
+docs: $(INSTALLED)  ## the feature dictionary of the demo's shop, from the catalogue itself
+	$(BIN)/python docs/dictionary.py
+
+lock: $(INSTALLED)  ## pin the dependencies anew, with hashes and without addresses
+	for extra in serve train dev; do $(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command "make lock" --extra $$extra pyproject.toml -o requirements/$$extra.txt; done
+
+clean:
+	rm -rf .venv workspace dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(INSTALLED): requirements/dev.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Encore needs Python 3.11 or newer; found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $(INSTALLED)

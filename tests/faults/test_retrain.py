@@ -1,0 +1,304 @@
+"""Retraining on a schedule: done once, locked, resumable after a kill, and harmless when something is down.
+
+One small shop and one cheap task (the look-alike needs a single snapshot). What happens to the workspace happens once,
+in the fixture `story`, in the order of its lines; the tests read what was seen.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from typer.testing import CliRunner
+
+import encore
+from features.cycle import RepurchaseCycle
+from features.engine import Engine
+from features.errors import GateRefused, LabelWindowOpen, NoUsableData
+from features.files import exclusive
+from features.shop import simulate
+from features.shopfile import Shop
+from features.workspace import Workspace, open_workspace
+from training.commands import run_retrain
+from training.fit import fit_task
+from training.gates import Decision, Reason
+from training.retrain import Outcome, retrain
+from training.tasks import TASKS
+from training.tracking import CHALLENGER, CHAMPION, PREVIOUS, Tracking, Version
+
+TASK, NAME = ("lookalike",), "Corner shop"
+DAYS = 250
+END = date(2024, 1, 1) + timedelta(days=DAYS)
+LATER, EARLIER, EARLIEST = END - timedelta(days=15), END - timedelta(days=30), END - timedelta(days=60)
+REPOSITORY = Path(encore.__file__).parent
+
+# A process that kills itself where it calls a function for the n-th time. One for all places: each is a fork of it.
+KILLED = """
+import importlib, os, signal, sys
+from datetime import date
+
+import ibis.backends.duckdb, lightgbm, sklearn.linear_model  # once, not in every fork
+import mlflow.store.artifact.local_artifact_repo, mlflow.store.db.utils, mlflow.store.model_registry.sqlalchemy_store, mlflow.store.tracking.sqlalchemy_store
+
+from features.workspace import open_workspace
+from training import evidence, record
+from training.gates import Decision
+from training.retrain import retrain
+
+def run_until(as_of, place, count):
+    module, name = place.split(":")
+    *owner, function = name.split(".")
+    home = importlib.import_module(module)
+    home = getattr(home, owner[0]) if owner else home
+    real, calls = getattr(home, function), []
+
+    def deadly(*args, **more):
+        calls.append(args)
+        if len(calls) == int(count):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **more)
+
+    evidence.SHUFFLES, record.draw = 2, lambda *_: None
+    sys.modules["training.retrain"].decide = lambda *_: Decision(True, True, ())
+    setattr(home, function, deadly)
+    retrain(open_workspace(), open_workspace().shop(), date.fromisoformat(as_of), ("lookalike",))
+
+for work in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        run_until(*work.split())
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+KILLS = (
+    f"{LATER} mlflow:MlflowClient.set_terminated 2",  # promoted, but the run is not ended
+    f"{END} training.record:draw 1",  # half of the evidence is logged
+    f"{END} mlflow:MlflowClient.set_registered_model_alias 2",  # between the two aliases
+)
+
+
+@dataclass(frozen=True)
+class Registry:
+    """What the registry said at one moment."""
+
+    champion: Version | None
+    previous: Version | None
+    versions: int
+    running: int
+    killed: int
+
+
+def look(tracking: Tracking) -> Registry:
+    def runs(status: str) -> int:
+        return len(tracking.client.search_runs([tracking.experiment], f"attributes.status = '{status}'"))
+
+    versions = len(tracking.client.search_model_versions(f"name = 'corner-shop.{TASK[0]}'"))
+    return Registry(tracking.with_alias(TASK[0], CHAMPION), tracking.with_alias(TASK[0], PREVIOUS), versions, runs("RUNNING"), runs("KILLED"))
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Workspace:
+    """A shop of which only orders and redeemed coupons are known: few features, quick snapshots."""
+    root = tmp_path_factory.mktemp("workspace")
+    (root / "encore.toml").write_text(f'name = "{NAME}"\nzone = "UTC"\ncurrency = "EUR"\n')
+    made = open_workspace(root, environment={})
+    batch = simulate(users=1500, days=DAYS, seed=1).batch
+    few = batch.events.filter(pc.is_in(batch.events["event"], pa.array(["order", "coupon_redeemed"])))
+    made.log(made.shop()).append(replace(batch, events=few, products=None))
+    return made
+
+
+@pytest.fixture(scope="module")
+def tracking(workspace) -> Tracking:
+    return Tracking(workspace, NAME)
+
+
+def pass_all(*_: object) -> Decision:
+    return Decision(True, True, (Reason("beats rfm", True, "because this test says so"),))
+
+
+def refuse(*_: object) -> Decision:
+    return Decision(False, True, (Reason("beats rfm", False, "because this test says so"),))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick() -> Iterator[pytest.MonkeyPatch]:
+    """The gate says yes unless told otherwise, and little time goes into evidence: both have tests of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.evidence.SHUFFLES", 2)
+        patch.setattr("training.retrain.decide", pass_all)
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def story(workspace, tracking, quick) -> SimpleNamespace:
+    def run(as_of: date | None = None) -> Outcome:
+        (outcome,) = retrain(workspace, workspace.shop(), as_of, TASK)
+        return outcome
+
+    seen = SimpleNamespace()
+    seen.first, seen.after_first = run(EARLIER), look(tracking)
+    quick.setattr("training.record.draw", lambda *_: None)
+    environment = {**os.environ, "ENCORE_WORKSPACE": str(workspace.root)}
+    killed = subprocess.run([sys.executable, "-c", KILLED, *KILLS], env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    seen.kills, seen.after_kills = killed.stdout.split(), look(tracking)
+    seen.later, seen.after_later = run(LATER), look(tracking)
+    seen.resumed, seen.after_resumed = run(), look(tracking)
+    seen.again, seen.after_again = run(), look(tracking)
+    seen.backfill, seen.after_backfill = run(EARLIEST), look(tracking)
+    return seen
+
+
+def test_the_first_model_that_passes_becomes_champion(story):
+    assert story.first.state == "promoted", story.first.reason
+    assert (story.after_first.champion.number, story.after_first.previous, story.after_first.versions) == ("1", None, 1)
+    assert story.after_first.champion.run_id == story.first.run_id
+
+
+def test_a_kill_before_the_promotion_leaves_the_champion_as_it_was(story):
+    assert story.kills == ["-9"] * len(KILLS)
+    assert (story.after_kills.champion.number, story.after_kills.champion.tags["encore.as_of"]) == ("2", LATER.isoformat())
+    assert story.after_kills.running == 2  # the retrain's run and the task's, of the last kill
+
+
+def test_work_that_was_killed_after_its_promotion_is_done_and_is_not_promoted_again(story):
+    assert (story.later.state, story.later.run_id) == ("already done", story.after_kills.champion.run_id)
+    assert (story.after_later.champion, story.after_later.versions) == (story.after_kills.champion, story.after_kills.versions)
+
+
+def test_the_next_call_does_the_work_and_closes_what_the_kills_left_open(story):
+    assert story.resumed.state == "promoted", story.resumed.reason
+    assert story.after_resumed.champion.run_id == story.resumed.run_id
+    assert story.after_resumed.previous == story.after_kills.champion
+    assert (story.after_resumed.running, story.after_resumed.killed) == (0, 2 * len(KILLS))
+
+
+def test_after_kills_the_model_is_the_one_that_an_undisturbed_fit_gives(story, workspace, tracking):
+    engine, shop = Engine(), workspace.shop()
+    asked = TASKS[TASK[0]].at(shop, RepurchaseCycle(None, 0))  # a look-alike's horizon does not depend on the cycle
+    undisturbed = fit_task(asked, END, workspace.tiles(shop, engine), workspace.snapshots, engine)
+    assert tracking.load(story.after_resumed.champion).digest == undisturbed.served.digest
+
+
+def test_the_same_work_is_not_done_twice(story):
+    assert (story.again.state, story.again.run_id) == ("already done", story.resumed.run_id)
+    assert story.after_again == story.after_resumed
+
+
+def test_a_backfill_is_logged_and_moves_no_alias(story):
+    assert story.backfill.state == "logged"
+    assert "backfill" in story.backfill.reason
+    assert story.after_backfill.versions == story.after_again.versions + 1
+    assert (story.after_backfill.champion, story.after_backfill.previous) == (story.after_again.champion, story.after_again.previous)
+
+
+def test_every_bundle_that_is_kept_reproduces_its_golden_rows(story, tracking):
+    for version in (story.after_backfill.champion, story.after_backfill.previous):
+        for path in ("bundle", "evaluated", "baselines/rfm"):
+            tracking.load(version, path).check_golden_rows()
+
+
+def test_decision_and_reasons_are_on_the_run_and_on_the_version(story, tracking):
+    version = story.after_backfill.champion
+    for tags in (version.tags, tracking.client.get_run(version.run_id).data.tags):
+        assert (tags["encore.decision"], tags["encore.as_of"]) == ("promoted", END.isoformat())
+        assert "beats rfm" in tags["encore.reasons"]
+
+
+def test_no_user_is_in_what_is_logged(story, workspace):
+    files = [path for path in workspace.mlflow_artifacts.rglob("*") if path.suffix in (".md", ".json", ".txt")]
+    assert len(files) > 20
+    assert {"roc.png", "gains.png", "lift.png"} <= {path.name for path in workspace.mlflow_artifacts.rglob("*.png")}
+    assert not [path for path in files if "user-00" in path.read_text()]
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+def states(workspace: Workspace, shop: Shop, as_of: date, promote: bool = True) -> list[str]:
+    return [outcome.state for outcome in retrain(workspace, shop, as_of, TASK, promote)]
+
+
+def test_a_refused_challenger_is_kept_beside_the_champion_and_the_exit_code_is_3(story, workspace, tracking, monkeypatch):
+    monkeypatch.setattr("training.retrain.decide", refuse)
+    (workspace.root / "encore.toml").write_text(f'name = "{NAME}"\nzone = "UTC"\ncurrency = "EUR"\n[horizons]\nlookalike = 80\n')
+    result = CliRunner().invoke(encore.app, ["retrain", "-w", str(workspace.root), "-t", TASK[0]])
+    assert isinstance(result.exception, GateRefused)
+    assert encore.exit_code(result.exception) == 3
+    challenger = tracking.with_alias(TASK[0], CHALLENGER)
+    assert tracking.with_alias(TASK[0], CHAMPION) == story.after_backfill.champion
+    assert challenger.tags["encore.decision"] == "refused"
+    assert "because this test says so" in challenger.tags["encore.reasons"]
+
+
+def test_a_shop_without_a_champion_is_served_by_its_best_baseline_until_a_model_passes(workspace, monkeypatch):
+    shop = replace(workspace.shop(), name="Second shop")
+    registry = Tracking(workspace, shop.name)
+    with monkeypatch.context() as patch:
+        patch.setattr("training.retrain.decide", refuse)
+        assert states(workspace, shop, EARLIER) == ["refused"]
+    baseline = registry.with_alias(TASK[0], CHAMPION)
+    assert baseline.tags["encore.kind"] == "baseline"
+    assert registry.load(baseline).about["baseline"] == "rfm"
+    assert states(workspace, shop, END) == ["promoted"]
+    assert registry.with_alias(TASK[0], CHAMPION).tags["encore.kind"] == "model"
+    assert registry.with_alias(TASK[0], PREVIOUS) == baseline
+
+
+def test_training_without_promotion_does_not_count_as_the_retrain(workspace):
+    shop = replace(workspace.shop(), name="Third shop")
+    registry = Tracking(workspace, shop.name)
+    assert states(workspace, shop, EARLIER, promote=False) == ["logged"]
+    assert registry.champions() == []
+    assert states(workspace, shop, EARLIER, promote=False) == ["already done"]
+    assert states(workspace, shop, EARLIER) == ["promoted"]
+
+
+def test_a_date_beyond_the_log_is_refused_with_exit_code_6(workspace):
+    with pytest.raises(LabelWindowOpen, match=f"complete only until {END}") as caught:
+        run_retrain(workspace, END + timedelta(days=1), TASK)
+    assert encore.exit_code(caught.value) == 6
+
+
+def test_too_short_a_history_is_refused_with_exit_code_6_and_makes_no_version(workspace, tracking):
+    with pytest.raises(NoUsableData, match="too few to train and to test") as caught:
+        run_retrain(workspace, date(2024, 3, 1), ("repeat_order",))
+    assert encore.exit_code(caught.value) == 6
+    assert tracking.with_alias("repeat_order", CHAMPION) is None
+    assert not tracking.client.search_registered_models("name = 'corner-shop.repeat_order'")
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+def command(**settings: str) -> tuple[int, str, float]:
+    """A retrain as a scheduler starts it: exit code, what was said, seconds."""
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", "encore", "retrain"], env={**os.environ, **settings}, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stderr, time.monotonic() - began
+
+
+def test_a_second_retrain_of_the_workspace_exits_4_and_names_the_first(workspace):
+    with exclusive(workspace.root / ".retrain.lock", "A retrain of this workspace"):
+        code, said, _ = command(ENCORE_WORKSPACE=str(workspace.root))
+    assert code == 4
+    assert f"already running (process {os.getpid()})" in said
+
+
+def test_without_the_registry_a_retrain_exits_5_within_seconds(workspace, tmp_path):
+    (tmp_path / "encore.toml").write_bytes(workspace.shop_file.read_bytes())
+    code, said, seconds = command(ENCORE_WORKSPACE=str(tmp_path), ENCORE_MLFLOW_URI="http://127.0.0.1:9")
+    assert code == 5
+    assert seconds < 15
+    assert "MLflow at http://127.0.0.1:9 did not do what was asked" in said
+    assert "Nothing was promoted" in said
