@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
-DATA ?= data
+DATA ?=
 
 .PHONY: demo test test-quick test-long check format bench docs lock clean
 
@@ -29,7 +29,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 bench: $(INSTALLED)  ## measurements, written to bench/RESULTS.md
-	$(BIN)/python bench/run.py --data $(DATA)
+	$(BIN)/python bench/run.py $(if $(DATA),--data $(DATA))
 
 docs: $(INSTALLED)  ## the feature dictionary of the demo's shop, from the catalogue itself
 	$(BIN)/python docs/dictionary.py

@@ -29,7 +29,7 @@ class Reason:
 
 
 def reasons_of(bundle: Bundle, rows: Matrix, most: int) -> list[tuple[Reason, ...]]:
-    """The `most` largest contributions of each row, largest first.
+    """The `most` largest contributions of each row, largest first; what contributed nothing is no reason.
 
     Args:
         rows: users x features in the bundle's order.
@@ -37,7 +37,11 @@ def reasons_of(bundle: Bundle, rows: Matrix, most: int) -> list[tuple[Reason, ..
     shares = bundle.contributions(rows)[:, :-1]
     words = bundle.about["features"]
     return [
-        tuple(_reason(words[bundle.features[place]], values[place], share[place]) for place in np.argsort(-np.abs(share), kind="stable")[:most])
+        tuple(
+            _reason(words[bundle.features[place]], values[place], share[place])
+            for place in np.argsort(-np.abs(share), kind="stable")[:most]
+            if share[place] != 0
+        )
         for values, share in zip(rows, shares, strict=True)
     ]
 

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from features.errors import EncoreError, UnknownName
+from features.files import digest_of
 from features.logs import log, step
 from features.workspace import Workspace
 from serving.audience import Rule, cut
@@ -61,10 +62,15 @@ def export(workspace: Workspace, request: Mapping[str, Any]) -> dict[str, Any]:
             "band": pa.array([score.band for score in scores], pa.string()),
         }
     )
-    slug = re.sub(r"[^a-z0-9]+", "-", str(request["audience"]).lower()).strip("-")
-    path = workspace.exports / f"{slug}-{release.id}.{request['format']}"
+    path = workspace.exports / f"{file_name(str(request['audience']))}-{release.id}.{request['format']}"
     DESTINATIONS[request["format"]](table, path, ("user_id",))
     return {"file": path.name, "rows": table.num_rows, "release": release.id}
+
+
+def file_name(name: str) -> str:
+    """An audience's name as any file system takes it; names that come out alike are told apart by a digest."""
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return plain if plain == name else f"{plain}-{digest_of(name)[:6]}"
 
 
 JOBS: dict[str, Callable[[Workspace, Mapping[str, Any]], dict[str, Any]]] = {"export": export}

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import date, timedelta
+import asyncio
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
+from fastapi import FastAPI
 
+from features.commands import ingest_sources
 from features.engine import Engine
 from features.events import EventLog
 from features.files import digest_of
@@ -16,7 +24,18 @@ from features.shop import SimulatedShop, simulate
 from features.shopfile import Shop
 from features.snapshot import Snapshot, build_snapshot
 from features.sources.batch import Batch, canonical_events, canonical_products
+from features.store import SnapshotStore
 from features.tiles import open_tiles
+from features.workspace import Workspace, open_workspace
+from serving.app import ServiceSettings, create_app
+from serving.release import point_to, write_release
+from training.bundle import Bundle
+from training.commands import run_retrain
+from training.examples import make_examples
+from training.fit import first_day, make_bundle
+from training.models import Recipe
+from training.task import AskedTask
+from training.tasks import TASKS
 
 MakeLog = Callable[..., EventLog]
 MakeSnapshot = Callable[..., Snapshot]
@@ -69,3 +88,168 @@ def make_snapshot(tmp_path_factory: pytest.TempPathFactory, shop: Shop) -> MakeS
 def simulated() -> SimulatedShop:
     """2,000 users over 400 days; nobody may change it."""
     return simulate(users=2000, days=400, seed=1)
+
+
+# --- serving --------------------------------------------------------------------------------------------------------
+
+HORIZONS = {"repeat_order": 30, "churn": 60, "lookalike": 90}
+
+
+@dataclass(frozen=True)
+class Published:
+    """Two releases of one small shop: the same users, other models. Nobody may change the folder; `releases` is a copy.
+
+    first, second: their ids; the pointer names `second`. bundles: task -> the model in `second`.
+    """
+
+    root: Path
+    first: str
+    second: str
+    snapshot: Snapshot
+    bundles: Mapping[str, Bundle]
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Client:
+    """Calls a service in process, byte for byte: no client library tidies the path or the body.
+
+    Args:
+        app: the service.
+    """
+
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
+
+    def get(self, target: str) -> Answer:
+        return self.request("GET", target)
+
+    def post(self, target: str, value: Any = None) -> Answer:
+        """Post a value as JSON; bytes go as they are, other iterables of bytes in chunks of unannounced length."""
+        raw = value if isinstance(value, bytes) or hasattr(value, "__next__") else json.dumps(value).encode()
+        return self.request("POST", target, raw, {"content-type": "application/json"})
+
+    def request(self, method: str, target: str, body: bytes | Iterable[bytes] = b"", headers: Mapping[str, str] | None = None) -> Answer:
+        path, _, query = target.partition("?")
+        chunks = [body] if isinstance(body, bytes) else list(body)
+        length = {"content-length": str(len(body))} if isinstance(body, bytes) else {"transfer-encoding": "chunked"}
+        sent: list[Mapping[str, Any]] = []
+
+        async def receive() -> Mapping[str, Any]:
+            return {"type": "http.request", "body": chunks.pop(0), "more_body": bool(chunks)} if chunks else {"type": "http.disconnect"}
+
+        async def send(message: Mapping[str, Any]) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": unquote(path),  # as uvicorn does it
+            "raw_path": path.encode("ascii"),
+            "root_path": "",
+            "query_string": query.encode("ascii"),
+            "headers": [(name.encode(), text.encode()) for name, text in {"host": "shop.test", **length, **(headers or {})}.items()],
+            "client": ("127.0.0.1", 1),
+            "server": ("shop.test", 80),
+        }
+        asyncio.run(self.app(scope, receive, send))  # type: ignore[arg-type]
+        return Answer(
+            sent[0]["status"],
+            {name.decode(): text.decode() for name, text in sent[0]["headers"]},
+            b"".join(message.get("body", b"") for message in sent[1:]),
+        )
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    root, engine = tmp_path_factory.mktemp("published"), Engine(1)
+    log = EventLog(root / "log", "UTC", "EUR")
+    log.append(simulate(users=700, days=300, seed=3).batch)
+    tiles, store = open_tiles(log, Shop("Small shop", "UTC", "EUR", attributes=("age",)), root / "tiles", engine), SnapshotStore(root / "snapshots")
+    snapshot = store.get(tiles, log.complete_until, engine)
+    ids, bundles = [], {}
+    for trees in (20, 30):
+        models = {}
+        for name, horizon in HORIZONS.items():
+            asked = AskedTask(TASKS[name], horizon)
+            cutoff = log.complete_until - timedelta(days=60 if asked.calibrated else 0)
+            examples = make_examples(asked, [cutoff], first_day(tiles, engine), tiles, store, engine)
+            bundles[name] = make_bundle(asked, examples, Recipe(trees=trees, seeds=2), tiles)
+            facts = {"version": str(trees), "run_id": "run", "kind": "model", "decision": "Better than the baselines.", "metrics": {"model": {}}}
+            models[name] = (bundles[name], asked.eligible(snapshot.frame).to_numpy(dtype=bool), facts)
+        ids.append(write_release(root / "releases", snapshot, models, {"scored_at": datetime.now(UTC).isoformat(timespec="seconds")}))
+        point_to(root / "releases", ids[-1])
+    return Published(root / "releases", ids[0], ids[1], snapshot, bundles)
+
+
+@pytest.fixture
+def releases(published: Published, tmp_path: Path) -> Path:
+    """A copy of the published releases, to be broken at will."""
+    return Path(shutil.copytree(published.root, tmp_path / "releases"))
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[..., Client]:
+    """A folder of releases and a folder for the ledger -> Client of a service that has looked at the pointer once."""
+
+    def start(root: Path, ledger: Path, good_for: timedelta = timedelta(hours=48)) -> Client:
+        app = create_app(ServiceSettings(root, f"sqlite:///{ledger / 'ledger.db'}", good_for))
+        app.state.current.refresh()
+        return Client(app)
+
+    return start
+
+
+@pytest.fixture
+def client(published: Published, serve: Callable[..., Client], tmp_path: Path) -> Client:
+    """A service over the published releases, with an empty ledger."""
+    return serve(published.root, tmp_path)
+
+
+# --- the whole way --------------------------------------------------------------------------------------------------
+
+SMALL_SHOP = """
+name = "Small shop"
+zone = "UTC"
+currency = "EUR"
+attributes = ["age"]
+tasks = ["repeat_order"]
+
+[[sources]]
+kind = "simulated"
+users = 1000
+days = 400
+seed = 1
+
+[horizons]
+repeat_order = 30
+"""
+
+
+@pytest.fixture(scope="session")
+def small_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A small shop by the real commands: ingested, trained, logged to MLflow on SQLite, published. About 20 s.
+
+    Nobody may change it. A copy serves and builds, but its registry still points at the artifacts of the original.
+    """
+    from serving.publish import publish  # brings mlflow, which most tests do without
+
+    workspace = open_workspace(tmp_path_factory.mktemp("small") / "workspace", environment={})
+    workspace.root.mkdir()
+    workspace.shop_file.write_text(SMALL_SHOP)
+    ingest_sources(workspace)
+    run_retrain(workspace)
+    publish(workspace)
+    return workspace

@@ -35,7 +35,10 @@ def retrain(workspace: WorkspaceOption = None, as_of: AsOf = None, task: TaskOpt
     """
     outcomes = run_retrain(open_workspace(workspace), as_of.date() if as_of else None, tuple(task or ()))
     if refused := [name for name, state in outcomes.items() if state == "refused"]:
-        raise GateRefused(f"The gate refused {', '.join(refused)}; the reasons are above and in MLflow. Champions stay what they were.")
+        raise GateRefused(
+            f"The gate refused {', '.join(refused)}; the reasons are above and in MLflow. "
+            "Champions stay what they were; where there was none, the best baseline serves."
+        )
 
 
 def run_retrain(workspace: Workspace, as_of: date | None = None, names: tuple[str, ...] = (), promote: bool = True) -> dict[str, str]:

@@ -66,7 +66,7 @@ def gather_evidence(asked: AskedTask, model: Bundle, baselines: Mapping[str, Bun
             }
     return Evidence(
         metrics={name: evaluate(test.y, values, test.users, seed=SEED, calibrated=calibrated) for name, values in scores.items()},
-        gains={name: evaluate_difference(test.y, scores["model"], scores[name], test.users, seed=SEED) for name in baselines},
+        gains={name: evaluate_difference(test.y, scores["model"], scores[name], test.users, seed=SEED, calibrated=calibrated) for name in baselines},
         by_cutoff=by_cutoff,
         importance=importance(model, test),
         strongest=strongest_feature(train),

@@ -51,8 +51,10 @@ def fit_task(asked: AskedTask, until: date, tiles: Tiles, store: SnapshotStore, 
     """Train one task on everything known before `until` and judge it on its last cutoffs.
 
     Raises:
-        NoUsableData: too short a span, or fewer than 30 positives or negatives.
+        NoUsableData: events that the task needs are not in the log, too short a span, fewer than 30 positives or negatives.
     """
+    if lacking := sorted(set(asked.task.needs) - tiles.log.kinds):
+        raise NoUsableData(f"{asked.name} needs events that the log does not have: {', '.join(lacking)}. Ingest a source that brings them.")
     first = first_day(tiles, engine)
     with step(f"{asked.name}: examples") as found:
         if asked.task.seed:

@@ -136,7 +136,7 @@ def _judge_and_log(tracking: Tracking, candidate: Candidate, parent: str, key: s
             tracking.promote(made)
             return Outcome(task, "promoted", decision.text, run_id), decision
         tracking.mark_challenger(made)
-        if champion is None:
+        if rival is None:  # no champion, or a baseline of older data
             name = best_baseline(evidence)
             tracking.promote(
                 tracking.register(

@@ -32,7 +32,7 @@ from features.workspace import Workspace
 from training.bundle import Bundle, load_bundle, save_bundle
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
-logging.getLogger("mlflow").setLevel(logging.WARNING)
+logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # what goes wrong is raised as one of our errors
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 

@@ -16,7 +16,7 @@ from serving.scorer import Scorer, Status
 router = APIRouter(prefix="/v1/journeys", tags=["journeys"])
 
 
-@router.get("/{audience}/{user_id:path}", summary="Which branch of a journey a user takes")
+@router.get("/{audience}/{user_id:any}", summary="Which branch of a journey a user takes")
 async def get_branch(
     audience: Annotated[str, Path(description="An audience's name or id, or a prediction's name.")], user_id: str, request: Request
 ) -> JourneyBody:
@@ -36,7 +36,7 @@ async def get_branch(
         return _fallback(audience, user_id, "UNAVAILABLE")
 
 
-@router.get("/{rest:path}", include_in_schema=False)
+@router.get("/{rest:any}", include_in_schema=False)
 async def get_no_branch(rest: str) -> JourneyBody:
     """A template that left the audience or the user out: still 200."""
     return _fallback(rest.partition("/")[0], "", Status.INVALID)

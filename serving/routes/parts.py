@@ -5,10 +5,26 @@ from __future__ import annotations
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
+from starlette.convertors import Convertor, register_url_convertor
 
 from serving.current import Current
 from serving.ledger import Ledger
 from serving.scorer import Scorer
+
+
+class AnyText(Convertor[str]):
+    """The rest of a path, whatever is in it: Starlette's `path` stops at a line break, and takes `u%0A` for `u`."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("any", AnyText())
 
 
 def get_current(request: Request) -> Current:

@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1/scores", tags=["scores"], responses=RESPONSES)
 TaskName = Annotated[str, Path(description="A prediction, as `/v1/models` lists them.", examples=["repeat_order"])]
 
 
-@router.get("/{task}/{user_id:path}", summary="One user's score")
+@router.get("/{task}/{user_id:any}", summary="One user's score")
 async def get_score(
     task: TaskName,
     user_id: Annotated[str, Path(examples=["1029"])],

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from training.bundle import Bundle
-from training.evidence import Evidence, area_within, gather_evidence, importance, shuffle_within, shuffled_auc, strongest_feature
+from training.evaluate import evaluate, evaluate_difference
+from training.evidence import SEED, Evidence, area_within, gather_evidence, importance, shuffle_within, shuffled_auc, strongest_feature
 from training.examples import Examples
 from training.gates import Decision, best_baseline, decide
 from training.models import Recipe, fit
@@ -63,11 +64,11 @@ def evidence(model, baselines, train, test) -> Evidence:
     return gather_evidence(ASKED, model, baselines, train, test)
 
 
-def rejudged(evidence: Evidence, model: Bundle, baselines: dict[str, Bundle], train: Examples, test: Examples) -> Evidence:
-    """The evidence of another model; what does not depend on the model is taken over."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.evidence.shuffled_auc", lambda *_: evidence.shuffled)
-        return gather_evidence(ASKED, model, baselines, train, test)
+def rejudged(evidence: Evidence, model: Bundle, baselines: dict[str, Bundle], test: Examples) -> Evidence:
+    """The evidence with another model; what does not depend on the model is taken over."""
+    scores = model.scores(test.X)
+    gains = {name: evaluate_difference(test.y, scores, bundle.scores(test.X), test.users, seed=SEED) for name, bundle in baselines.items()}
+    return replace(evidence, scores={"model": scores}, metrics={"model": evaluate(test.y, scores, test.users, seed=SEED)}, gains=gains)
 
 
 def failed(decision: Decision) -> list[str]:
@@ -87,7 +88,7 @@ def test_fewer_test_cutoffs_promote_provisionally_and_say_so(evidence, test):
 
 def test_a_model_of_shuffled_labels_is_refused(evidence, model, baselines, train, test):
     shuffled = replace(train, y=shuffle_within(train.y, train.as_of, np.random.default_rng(0)))
-    worse = rejudged(evidence, bundle_of(shuffled), baselines, train, test)
+    worse = rejudged(evidence, bundle_of(shuffled), baselines, test)
     decision = decide(worse, test, model, calibrated=True, provisional=False)
     assert not decision.promote
     assert {"beats rule", "beats rfm", "no worse than the champion"} <= set(failed(decision))
@@ -95,9 +96,9 @@ def test_a_model_of_shuffled_labels_is_refused(evidence, model, baselines, train
 
 
 @pytest.mark.parametrize(("slope", "offset"), [(2.5, 0.0), (1.0, 0.4)])
-def test_a_better_ranking_with_wrong_probabilities_is_refused(evidence, model, baselines, train, test, slope, offset):
+def test_a_better_ranking_with_wrong_probabilities_is_refused(evidence, model, baselines, test, slope, offset):
     skewed = replace(model, platt=(slope * model.platt[0], slope * model.platt[1] + offset))
-    wrong = rejudged(evidence, skewed, {"rfm": baselines["rfm"]}, train, test)
+    wrong = rejudged(evidence, skewed, {"rfm": baselines["rfm"]}, test)
     assert wrong.metrics["model"]["auc"]["value"] == pytest.approx(evidence.metrics["model"]["auc"]["value"], abs=1e-6)
     assert set(failed(decide(wrong, test, None, calibrated=True, provisional=False))) == {"calibration", "mean bias"}
     assert failed(decide(wrong, test, model, calibrated=True, provisional=False))[-1] == "no worse than the champion"
@@ -110,8 +111,8 @@ def test_an_equal_challenger_is_promoted_because_it_knows_later_data(evidence, m
 
 
 @pytest.mark.parametrize("calibrated", [True, False])
-def test_a_challenger_that_loses_to_the_champion_is_refused_for_that_alone(evidence, model, baselines, train, test, calibrated):
-    weaker = rejudged(evidence, baselines["rfm"], {"rule": baselines["rule"]}, train, test)
+def test_a_challenger_that_loses_to_the_champion_is_refused_for_that_alone(evidence, model, baselines, test, calibrated):
+    weaker = rejudged(evidence, baselines["rfm"], {"rule": baselines["rule"]}, test)
     decision = decide(weaker, test, model, calibrated=calibrated, provisional=False)
     assert failed(decision) == ["no worse than the champion"]
     assert ("log loss" if calibrated else "AUC") in decision.reasons[-1].text

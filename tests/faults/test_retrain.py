@@ -278,13 +278,20 @@ def test_too_short_a_history_is_refused_with_exit_code_6_and_makes_no_version(wo
     assert not tracking.client.search_registered_models("name = 'corner-shop.repeat_order'")
 
 
+def test_a_task_whose_events_are_missing_is_refused_by_their_names(workspace):
+    with pytest.raises(NoUsableData, match="first_order needs events that the log does not have: product_view"):
+        run_retrain(workspace, END, ("first_order",))
+
+
 # --- the command ----------------------------------------------------------------------------------------------------
 
 
 def command(**settings: str) -> tuple[int, str, float]:
     """A retrain as a scheduler starts it: exit code, what was said, seconds."""
     began = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "encore", "retrain"], env={**os.environ, **settings}, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "encore", "retrain"], env={**os.environ, **settings}, cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+    )
     return done.returncode, done.stderr, time.monotonic() - began
 
 

@@ -75,7 +75,7 @@ def test_torn_trees_are_refused_before_lightgbm_opens_them(folder, percent, clos
     file = folder / "trees_1.txt"
     content = file.read_bytes()
     file.write_bytes(content[: len(content) * percent // 100])
-    with pytest.raises(BundleRefused, match="trees_1.txt was changed"):
+    with pytest.raises(BundleRefused, match=r"trees_1\.txt was changed"):
         load_bundle(folder)
 
 
@@ -95,7 +95,7 @@ def test_one_digit_of_one_leaf_is_enough_to_refuse(folder, closed_to_lightgbm):
     place = text.index("leaf_value=") + len("leaf_value=") + 4
     file.write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :])
     assert len(file.read_text()) == len(text)
-    with pytest.raises(BundleRefused, match="trees_0.txt was changed"):
+    with pytest.raises(BundleRefused, match=r"trees_0\.txt was changed"):
         load_bundle(folder)
 
 

@@ -118,8 +118,8 @@ def test_a_window_that_is_not_over_is_an_error_and_not_a_no(ask):
 
 
 def test_nobody_to_ask_about_is_refused_in_words(ask):
-    with pytest.raises(NoUsableData, match="Nobody is eligible for first_order .active in the last 90 days, no valid order yet. at any of 1 cutoff"):
-        ask(asked("first_order"), BUYERS)
+    with pytest.raises(NoUsableData, match=r"Nobody is eligible for repeat_order \(two valid orders or more.*\) at any of 1 cutoff"):
+        ask(asked("repeat_order"), SEED)
 
 
 # --- what the model may see -----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import date, timedelta
 
 import pytest
@@ -21,7 +22,7 @@ def day(number: int) -> date:
 
 
 def gaps(cutoffs: list[date]) -> set[int]:
-    return {(later - earlier).days for earlier, later in zip(cutoffs, cutoffs[1:], strict=False)}
+    return {(later - earlier).days for earlier, later in itertools.pairwise(cutoffs)}
 
 
 def test_the_last_cutoff_is_one_horizon_before_the_end_and_the_others_are_one_horizon_apart():

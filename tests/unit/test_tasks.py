@@ -113,5 +113,5 @@ def test_tasks_are_those_named_else_those_of_the_shop_file_else_those_the_events
 
 
 def test_an_unknown_task_is_met_with_the_nearest_one():
-    with pytest.raises(UnknownName, match="Unknown task 'repeat_oder'. Did you mean 'repeat_order'"):
+    with pytest.raises(UnknownName, match=r"Unknown task 'repeat_oder'\. Did you mean 'repeat_order'"):
         tasks_for(SHOP, frozenset({"order"}), ("repeat_oder",))

@@ -10,5 +10,5 @@ SECOND_ORDER = Task(
     eligible_in_words="exactly one valid order, placed in the last 180 days",
     outcome=ordered,
     horizon=lambda cycle: cycle.repurchase_horizon,
-    rfm=("orders_recency", "orders_revenue", "orders_items"),
+    rfm=("orders_recency", "orders_revenue_90d", "orders_items_90d"),
 )

@@ -1,0 +1,57 @@
+"""Notebooks that cannot lie: each one runs from top to bottom, on a small shop that went the whole way."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import jupytext
+import pytest
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+
+from features.workspace import Workspace
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.py"))
+LOGIC = (ast.FunctionDef, ast.ClassDef, ast.For, ast.While, ast.If, ast.Try)
+
+
+@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
+def executed(request: pytest.FixtureRequest, small_workspace: Workspace) -> list[tuple[str, list[dict]]]:
+    """Source and outputs of each code cell, run where the file lies."""
+    notebook = jupytext.read(request.param)
+    # No kernel directories: what is left is this interpreter's own kernel, whatever else the user has installed.
+    kernel = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    client = NotebookClient(notebook, km=kernel, timeout=60, resources={"metadata": {"path": str(request.param.parent)}})
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("ENCORE_WORKSPACE", str(small_workspace.root))
+        environment.delenv("ENCORE_MLFLOW_URI", raising=False)
+        client.execute(cleanup_kc=True)  # as the client does when it has made the kernel manager itself
+    return [(cell.source, cell.outputs) for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_a_notebook_runs_and_every_cell_after_the_first_shows_something(executed: list[tuple[str, list[dict]]]) -> None:
+    assert [source for source, outputs in executed[1:] if not outputs] == []
+
+
+def test_a_notebook_warns_of_nothing(executed: list[tuple[str, list[dict]]]) -> None:
+    assert [output["text"] for _, outputs in executed for output in outputs if output["output_type"] == "stream"] == []
+
+
+def test_the_first_look_shows_the_picture_the_gate_and_equal_scores(executed: list[tuple[str, list[dict]]]) -> None:
+    shown = [output.get("data", {}) for _, outputs in executed for output in outputs]
+    text = "\n".join(data.get("text/markdown", data.get("text/plain", "")) for data in shown)
+    assert any("image/png" in data for data in shown)
+    assert "beats rule" in text
+    assert "largest difference **0**" in text
+    assert "NOT_FOUND" in text
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_has_no_logic_of_its_own(path: Path) -> None:
+    assert [node.lineno for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, LOGIC)] == []
+
+
+def test_no_notebook_shadows_a_package() -> None:
+    assert {path.stem for path in NOTEBOOKS}.isdisjoint({"features", "training", "serving", "encore"})
