@@ -81,7 +81,7 @@ repurchase_cycle(tiles.before(snapshot.as_of), engine)
 # ## What is known about them
 #
 # The features come with a dictionary: what each one means, what it counts, and what it says about a person who never
-# did the thing. `None` there is honest ("no value"), `0` is a count. Nothing has to be guessed from a column's name.
+# did the thing: `0` for a count, no value (`NaN`) where zero would be a lie, as for the days since something that never was.
 
 # %%
 dictionary = pd.DataFrame(snapshot.manifest["features"]).set_index("name")
@@ -128,7 +128,8 @@ Markdown(
 #
 # A number means little without what it has to beat. `rule` is the one-column rule that people use today (often "who
 # bought last?"), `rfm` a logistic regression on recency, frequency and monetary value. All three scored the same people
-# at the same cutoffs, later than anything they had learned from, with a gap of one horizon in between.
+# at the same cutoffs, later than anything they had learned from, with a gap of one horizon in between. (Where a baseline is
+# champion, `model` is the challenger that the gate refused.)
 
 # %%
 evidence = tracking.evidence(champion)

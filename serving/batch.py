@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.errors import UnknownName
 from features.files import sync_directory
 from features.snapshot import STAGES
 from serving.scorer import Scorer, band
@@ -39,13 +40,20 @@ def score_to_parquet(scorer: Scorer, path: Path, tasks: tuple[str, ...] = ()) ->
     """Score all eligible users with the release's models and write one row for each; returns the number of rows.
 
     The file appears whole or not at all.
+
+    Raises:
+        UnknownName: the release has no model of a named task.
     """
+    models = scorer.release.bundles
+    for task in tasks:
+        if task not in models:
+            raise UnknownName("prediction", task, models)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     written = 0
     try:
         with pq.ParquetWriter(unfinished, SCORE_SCHEMA, compression="lz4") as writer:
-            for task in tasks or tuple(scorer.release.bundles):
+            for task in dict.fromkeys(tasks or models):  # each once: (user_id, model) is the primary key
                 eligible = np.flatnonzero(~np.isnan(scorer.release.scores[task].score))
                 for block in np.array_split(eligible, max(1, -(-len(eligible) // BLOCK))):
                     writer.write_table(_score_block(scorer, task, block))

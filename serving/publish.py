@@ -57,6 +57,14 @@ def _model(bundle: Bundle, snapshot: Snapshot, version: Version, tracking: Track
         "run_id": version.run_id,
         "kind": version.tags["encore.kind"],
         "decision": version.tags["encore.reasons"],
-        "metrics": tracking.evidence(version)["metrics"],
+        "metrics": _beside_its_baselines(tracking.evidence(version)["metrics"], bundle.about["baseline"]),
     }
     return bundle, eligible, facts
+
+
+def _beside_its_baselines(metrics: Mapping[str, Any], baseline: str | None) -> Mapping[str, Any]:
+    """What was measured, with what is served under `model`: a baseline's own figures when a baseline serves."""
+    if baseline is None:
+        return metrics
+    others = {name: measured for name, measured in metrics.items() if name not in ("model", baseline)}
+    return {"model": metrics[baseline], **others, "refused challenger": metrics["model"]}

@@ -260,7 +260,8 @@ def sweep(root: Path) -> None:
 def _pointer(root: Path) -> dict[str, Any]:
     try:
         pointer = json.loads((root / "current.json").read_bytes())
-        if not all(re.fullmatch(r"[0-9a-f-]+", name) for name in (pointer["current"], pointer["previous"] or pointer["current"])):
+        named = [pointer["current"], *([] if pointer["previous"] is None else [pointer["previous"]])]
+        if not all(re.fullmatch(r"[0-9a-f-]+", name) for name in named):
             raise ValueError("not an id")
         return dict(pointer)
     except FileNotFoundError:

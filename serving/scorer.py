@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -148,9 +149,10 @@ def _replace_reasons(answer: Score, reasons: tuple[Reason, ...]) -> Score:
 
 
 def is_valid_id(user_id: str) -> bool:
-    """Whether an id could be a user's: some printable text of at most 256 bytes."""
+    """Whether an id could be a user's: some text of at most 256 bytes without control or invisible format characters."""
     try:
-        return 0 < len(user_id.encode()) <= LONGEST_ID and user_id.isprintable()
+        sized = 0 < len(user_id.encode()) <= LONGEST_ID
+        return sized and (user_id.isprintable() or not any(unicodedata.category(letter).startswith("C") for letter in user_id))
     except UnicodeEncodeError:  # a lone surrogate, which JSON can carry
         return False
 

@@ -28,6 +28,7 @@ from features.store import SnapshotStore
 from features.tiles import open_tiles
 from features.workspace import Workspace, open_workspace
 from serving.app import ServiceSettings, create_app
+from serving.ledger import Ledger
 from serving.release import point_to, write_release
 from training.bundle import Bundle
 from training.commands import run_retrain
@@ -140,12 +141,13 @@ class Client:
 
     def request(self, method: str, target: str, body: bytes | Iterable[bytes] = b"", headers: Mapping[str, str] | None = None) -> Answer:
         path, _, query = target.partition("?")
-        chunks = [body] if isinstance(body, bytes) else list(body)
+        chunks = iter([body] if isinstance(body, bytes) else body)
         length = {"content-length": str(len(body))} if isinstance(body, bytes) else {"transfer-encoding": "chunked"}
         sent: list[Mapping[str, Any]] = []
 
         async def receive() -> Mapping[str, Any]:
-            return {"type": "http.request", "body": chunks.pop(0), "more_body": bool(chunks)} if chunks else {"type": "http.disconnect"}
+            chunk = next(chunks, None)
+            return {"type": "http.request", "body": chunk or b"", "more_body": chunk is not None}
 
         async def send(message: Mapping[str, Any]) -> None:
             sent.append(message)
@@ -179,14 +181,15 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     log.append(simulate(users=700, days=300, seed=3).batch)
     tiles, store = open_tiles(log, Shop("Small shop", "UTC", "EUR", attributes=("age",)), root / "tiles", engine), SnapshotStore(root / "snapshots")
     snapshot = store.get(tiles, log.complete_until, engine)
+    cutoffs = [log.complete_until - timedelta(days=days) for days in (140, 100, 60)]
+    tasks = [AskedTask(TASKS[name], horizon) for name, horizon in HORIZONS.items()]
+    examples = {asked.name: make_examples(asked, cutoffs, first_day(tiles, engine), tiles, store, engine) for asked in tasks}
     ids, bundles = [], {}
     for trees in (20, 30):
         models = {}
-        for name, horizon in HORIZONS.items():
-            asked = AskedTask(TASKS[name], horizon)
-            cutoff = log.complete_until - timedelta(days=60 if asked.calibrated else 0)
-            examples = make_examples(asked, [cutoff], first_day(tiles, engine), tiles, store, engine)
-            bundles[name] = make_bundle(asked, examples, Recipe(trees=trees, seeds=2), tiles)
+        for asked in tasks:
+            name = asked.name
+            bundles[name] = make_bundle(asked, examples[name], Recipe(trees=trees, seeds=2), tiles)
             facts = {"version": str(trees), "run_id": "run", "kind": "model", "decision": "Better than the baselines.", "metrics": {"model": {}}}
             models[name] = (bundles[name], asked.eligible(snapshot.frame).to_numpy(dtype=bool), facts)
         ids.append(write_release(root / "releases", snapshot, models, {"scored_at": datetime.now(UTC).isoformat(timespec="seconds")}))
@@ -212,10 +215,17 @@ def serve() -> Callable[..., Client]:
     return start
 
 
+@pytest.fixture(scope="session")
+def shared_client(published: Published, serve: Callable[..., Client], tmp_path_factory: pytest.TempPathFactory) -> Client:
+    return serve(published.root, tmp_path_factory.mktemp("ledger"))
+
+
 @pytest.fixture
-def client(published: Published, serve: Callable[..., Client], tmp_path: Path) -> Client:
+def client(shared_client: Client, tmp_path: Path) -> Client:
     """A service over the published releases, with an empty ledger."""
-    return serve(published.root, tmp_path)
+    shared_client.app.state.ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    shared_client.app.state.journey_members = {}
+    return shared_client
 
 
 # --- the whole way --------------------------------------------------------------------------------------------------
@@ -240,7 +250,7 @@ repeat_order = 30
 
 @pytest.fixture(scope="session")
 def small_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A small shop by the real commands: ingested, trained, logged to MLflow on SQLite, published. About 20 s.
+    """A small shop by the real commands: ingested, trained, logged to MLflow on SQLite, published.
 
     Nobody may change it. A copy serves and builds, but its registry still points at the artifacts of the original.
     """

@@ -75,9 +75,10 @@ class Tracking:
         return self._find(f"tags.`encore.key` = '{key}' and attributes.status = 'FINISHED'")
 
     def close_stale(self) -> int:
-        """Mark runs that a killed process left RUNNING; the caller holds the lock, so nobody is working on them."""
+        """Mark our runs that a killed process left RUNNING; the caller holds the lock, so nobody is working on them."""
         with self._reachable():
-            stale = self.client.search_runs([self.experiment], "attributes.status = 'RUNNING'", max_results=1000)
+            running = self.client.search_runs([self.experiment], "attributes.status = 'RUNNING'", max_results=1000)
+            stale = [run for run in running if any(tag.startswith("encore.") for tag in run.data.tags)]
             for run in stale:
                 self.client.set_terminated(run.info.run_id, "KILLED")
         return len(stale)

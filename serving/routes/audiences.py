@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 
 from serving.audience import Rule, cut
+from serving.ledger import NameTaken
 from serving.problems import RESPONSES, documented
 from serving.routes.parts import LedgerPart, ScorerPart
 from serving.schemas import AudienceBody, AudienceRequest, JobBody, MembersBody
@@ -21,6 +22,8 @@ def post_audience(request: AudienceRequest, scorer: ScorerPart, ledger: LedgerPa
     With a `name` the audience is kept and can be asked for by journeys and exports; the same name and rule again is
     the same audience (200). Without a name nothing is kept (200).
     """
+    if request.name in scorer.tasks:
+        raise NameTaken("That is a prediction's name, and journeys would mean the prediction. Choose another name.")
     audience = cut(scorer.release, request.rule())
     saved, new = ledger.save_audience(request.name, vars(request.rule())) if request.name else (None, False)
     response.status_code = 201 if new else 200

@@ -39,6 +39,11 @@ async def metrics(current: CurrentPart) -> Response:
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
 
+# Some load balancers probe with HEAD.
+router.add_api_route("/health/live", live, methods=["HEAD"], include_in_schema=False)
+router.add_api_route("/health/ready", ready, methods=["HEAD"], include_in_schema=False)
+
+
 def _health(current: Current) -> HealthBody:
     scorer = current.loaded
     if scorer is None:

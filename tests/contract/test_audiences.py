@@ -146,6 +146,11 @@ def test_the_same_name_with_another_rule_is_a_conflict_and_changes_nothing(clien
     assert client.get(f"{PATH}/vip").json == kept
 
 
+def test_the_name_of_a_prediction_is_no_name_for_an_audience(client):
+    answer = client.post(PATH, {"task": "repeat_order", "top_n": 5, "name": "churn"})
+    assert (answer.status, answer.json["type"]) == (409, "urn:encore:problem:name-taken")
+
+
 @pytest.mark.parametrize("name", ["", " ", "a/b", "../x", "=1+1", "-x", "x" * 201, "a\n", "n\u0000", "名"])
 def test_names_that_would_harm_a_path_or_a_sheet_are_refused(client, name):
     assert client.post(PATH, {"task": "churn", "top_n": 5, "name": name}).status == 422
@@ -159,7 +164,7 @@ def test_members_come_best_first_a_page_at_a_time(client, release):
         pages.append(page["user_ids"])
         offset = page["next_offset"]
     assert [len(page) for page in pages] == [10, 10, 5]
-    assert sum(pages, []) == [user.decode() for user in best_first(release, "churn")[:25]]
+    assert [user for page in pages for user in page] == [user.decode() for user in best_first(release, "churn")[:25]]
     assert client.get(f"{PATH}/pages/members?offset=25").json == {"user_ids": [], "next_offset": None}
     assert client.get(f"{PATH}/pages/members?offset=15&limit=10").json["next_offset"] is None
     assert [client.get(f"{PATH}/pages/members?{query}").status for query in ("limit=0", "limit=10001", "offset=-1", "offset=1e3")] == [422] * 4

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -94,11 +92,11 @@ def test_percentiles_count_those_below_and_half_of_the_equals(release):
         np.testing.assert_allclose(release.scores[task].percentile[~np.isnan(score)], expected, rtol=0, atol=1e-12)
 
 
-def test_an_export_agrees_with_the_scores(published, serve, rest, tmp_path):
-    client = serve(published.root, tmp_path, good_for=timedelta(hours=48))
+def test_an_export_agrees_with_the_scores(releases, serve, rest, tmp_path):
+    client = serve(releases, tmp_path)
     client.post("/v1/audiences", {"task": "lookalike", "top_percent": 100, "name": "all"})
     job = client.post("/v1/audiences/all/exports?format=parquet").json
-    workspace = Workspace(published.root.parent, "", f"sqlite:///{tmp_path / 'ledger.db'}")
+    workspace = Workspace(releases.parent, "", f"sqlite:///{tmp_path / 'ledger.db'}")
     assert work(workspace, Ledger(workspace.ledger_url), once=True) == 1
     written = pq.read_table(workspace.exports / client.get(f"/v1/jobs/{job['id']}").json["result"]["file"]).to_pandas()
     expected = {answer["user_id"]: answer["percentile"] for answer in rest["lookalike"] if answer["status"] == "OK"}

@@ -8,8 +8,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import click
+import pyarrow.parquet as pq
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -18,7 +19,7 @@ import encore
 from features import errors
 from features.workspace import Workspace
 
-COMMANDS: dict[str, click.Command] = typer.main.get_command(encore.app).commands  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = typer.main.get_command(encore.app).commands  # type: ignore[attr-defined]
 SHOP = """
 name = "Tiny shop"
 zone = "UTC"
@@ -36,6 +37,8 @@ Call = Callable[..., int]
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
     """Arguments -> exit code, through `main` itself; `os._exit` would end the tests."""
+    for name in ("ENCORE_WORKSPACE", "ENCORE_MLFLOW_URI", "ENCORE_LEDGER_URL"):
+        monkeypatch.delenv(name, raising=False)
     log = logging.getLogger("encore")
     before = (log.handlers[:], log.level, log.propagate)  # what `main` sets up writes to this test's captured stderr
 
@@ -51,9 +54,8 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def tiny(tmp_path: Path) -> Path:
     """A workspace with a shop file and nothing ingested."""
-    monkeypatch.delenv("ENCORE_MLFLOW_URI", raising=False)
     (tmp_path / "encore.toml").write_text(SHOP)
     return tmp_path
 
@@ -95,6 +97,13 @@ def test_an_unknown_task_is_a_usage_error_that_names_the_nearest(call: Call, sma
     for command in ("train", "score"):
         assert call(command, "--workspace", str(small_workspace.root), "--task", "repeat_ordr") == 2
         assert "Did you mean 'repeat_order'?" in capsys.readouterr().err
+
+
+def test_a_horizon_of_an_unknown_task_is_not_ignored(call: Call, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("ingest", "--workspace", str(tiny)) == 0
+    (tiny / "encore.toml").write_text(SHOP + "\n[horizons]\nrepeat_ordr = 14\n")
+    assert call("train", "--workspace", str(tiny), "--task", "lookalike") == 2
+    assert "Did you mean 'repeat_order'?" in capsys.readouterr().err
 
 
 def test_an_empty_log_is_no_usable_data(call: Call, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,6 +152,13 @@ def test_ingesting_twice_adds_nothing(call: Call, tiny: Path, capsys: pytest.Cap
 def test_retraining_again_is_already_done(call: Call, small_workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("retrain", "--workspace", str(small_workspace.root)) == 0
     assert "already done" in capsys.readouterr().err
+
+
+def test_a_task_that_is_named_twice_is_scored_once(call: Call, small_workspace: Workspace, tmp_path: Path) -> None:
+    out = tmp_path / "scores.parquet"
+    assert call("score", "--workspace", str(small_workspace.root), "--out", str(out), "-t", "repeat_order", "-t", "repeat_order") == 0
+    users = pq.read_table(out)["user_id"].to_pylist()
+    assert len(users) == len(set(users)) > 100
 
 
 def test_the_workspace_can_come_from_the_environment(call: Call, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

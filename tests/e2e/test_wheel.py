@@ -56,7 +56,8 @@ def test_it_works_elsewhere(installed: Path, tmp_path: Path) -> None:
     python = [sys.executable, "-P"]
     listed = run([*python, "-m", "encore", "--help"], tmp_path, PYTHONPATH=str(installed))
     assert "retrain" in listed
-    code = "import encore, features.events, training.bundle, serving.app; print(*(m.__file__ for m in (encore, features.events, training.bundle, serving.app)), sep='\\n')"
+    modules = "encore, features.events, training.bundle, serving.app"
+    code = f"import {modules}; print(*(module.__file__ for module in ({modules})), sep='\\n')"
     origins = run([*python, "-c", code], tmp_path, PYTHONPATH=str(installed)).splitlines()
     assert [origin for origin in origins if not Path(origin).is_relative_to(installed)] == []
 

@@ -49,10 +49,7 @@ histories = st.lists(st.lists(past, min_size=1, max_size=12), min_size=8, max_si
 
 def of_user(user: str, events: list[dict[str, Any]], mark: str = "") -> list[dict[str, Any]]:
     """The events as those of one user, with ids and orders of their own."""
-    return [
-        {**each, "user_id": user, "event_id": f"{user}-{mark}{number:03d}", "order_id": f"{user}-{each['order_id']}"}
-        for number, each in enumerate(events)
-    ]
+    return [{**each, "user_id": user, "event_id": f"{user}-{mark}{number:03d}", "order_id": f"{user}-{each['order_id']}"} for number, each in enumerate(events)]
 
 
 def witness(day: str = "2024-01-05") -> list[dict[str, Any]]:

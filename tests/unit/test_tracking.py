@@ -109,10 +109,12 @@ def test_a_run_whose_work_fails_is_marked_failed_and_is_not_taken_for_done(track
     assert tracking.finished("k1") == run_id
 
 
-def test_runs_that_nobody_ended_are_closed_as_killed(tracking):
-    left = tracking.client.create_run(tracking.experiment, run_name="left open").info.run_id
+def test_our_runs_that_nobody_ended_are_closed_as_killed_and_other_runs_are_left_alone(tracking):
+    left = tracking.client.create_run(tracking.experiment, run_name="left open", tags={"encore.task": "churn"}).info.run_id
+    theirs = tracking.client.create_run(tracking.experiment, run_name="a data scientist's own").info.run_id
     assert tracking.close_stale() == 1
     assert status_of(tracking, left) == "KILLED"
+    assert status_of(tracking, theirs) == "RUNNING"
     assert tracking.close_stale() == 0
 
 

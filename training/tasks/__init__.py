@@ -19,10 +19,10 @@ def tasks_for(shop: Shop, kinds: frozenset[str], names: tuple[str, ...] = ()) ->
     """The tasks to train: those named, else those of the shop file, else all that the log's events permit.
 
     Raises:
-        UnknownName: a name that is no task.
+        UnknownName: a name that is no task, here or among the shop file's horizons.
     """
-    chosen = names or shop.tasks or tuple(name for name, task in TASKS.items() if kinds.issuperset(task.needs))
-    for name in chosen:
+    chosen = dict.fromkeys(names or shop.tasks or (name for name, task in TASKS.items() if kinds.issuperset(task.needs)))
+    for name in (*chosen, *shop.horizons):
         if name not in TASKS:
             raise UnknownName("task", name, TASKS)
     return [TASKS[name] for name in chosen]
