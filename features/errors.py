@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from difflib import get_close_matches
 
+MOST_NAMES = 40  # of the known ones, in one message: an export has eighty columns
+
 
 class EncoreError(Exception):
     """Base of all errors below; its text says what was seen, what is allowed and what to do next."""
@@ -88,13 +90,12 @@ class MissingExtra(EncoreError):
     """A part of Encore was asked for whose dependencies are not installed here."""
 
     def __init__(self, extra: str, missing: str | None) -> None:
-        super().__init__(
-            f"This command needs the '{extra}' part of Encore ({missing} is not installed). Install it with: pip install 'encore-predictions[{extra}]'"
-        )
+        super().__init__(f"This command needs the '{extra}' part of Encore ({missing} is not installed). From Encore's own folder: pip install '.[{extra}]'")
 
 
 def unknown_name(kind: str, seen: str, allowed: Sequence[str]) -> str:
     """One sentence for a name that is not known: the value seen, the nearest match, what is allowed."""
     near = get_close_matches(seen, allowed, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    return f"Unknown {kind} '{seen}'.{hint} Known: {', '.join(allowed) or 'none'}."
+    more = f" and {len(allowed) - MOST_NAMES} more" if len(allowed) > MOST_NAMES else ""
+    return f"Unknown {kind} '{seen}'.{hint} Known: {', '.join(allowed[:MOST_NAMES]) or 'none'}{more}."

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 from ibis import Table
 
 from features.engine import Engine
-from features.errors import InvalidTable, LabelWindowOpen, NoUsableData
+from features.errors import InvalidShopFile, InvalidTable, LabelWindowOpen, NoUsableData
 from features.files import digest_of, exclusive, parquet_bytes, read_json, sha256_of_bytes, write_bytes, write_json
 from features.sources.batch import Batch
-from features.vocabulary import EVENT_SCHEMA, EVENTS, LOG_SCHEMA, PRODUCT_SCHEMA
+from features.vocabulary import EVENT_SCHEMA, EVENTS, LOG_SCHEMA, LONGEST_ID, PRODUCT_SCHEMA
 
 EPOCH = date(1970, 1, 1)
 
@@ -72,7 +72,7 @@ class EventLog:
     def manifest(self) -> dict[str, Any]:
         path = self.directory / "manifest.json"
         if not path.exists():
-            return {"parts": [], "products": None, "complete_until": None, "events": {}}
+            return {"parts": [], "products": None, "streams": {}, "events": {}, "zone": self.zone, "currency": self.currency}
         return dict(read_json(path))
 
     @property
@@ -84,13 +84,16 @@ class EventLog:
     def complete_until(self) -> date:
         """Every event before this date is in the log; the date itself is not over.
 
+        Of several streams of orders the one that lags behind counts: without its orders a label would be a false zero.
+
         Raises:
             NoUsableData: the log is empty.
         """
-        until = self.manifest["complete_until"]
-        if until is None:
+        streams = self.manifest["streams"].values()
+        if not streams:
             raise NoUsableData(f"The event log in {self.directory} is empty. Ingest a source first: encore ingest --help")
-        return date.fromisoformat(until)
+        orders = [stream for stream in streams if stream["orders"]]
+        return min(date.fromisoformat(stream["complete_until"]) for stream in orders or streams)
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -133,9 +136,15 @@ class EventLog:
 
     def _append(self, batch: Batch) -> IngestReport:
         manifest = self.manifest
-        rows, future = drop_future(batch.events)
+        check_same_shop(manifest, self.zone, self.currency)
+        named, nameless = drop_unusable_ids(batch.events)
+        rows, future = drop_future(named)
         new = drop_known(rows, self._known_ids(manifest))
+        if batch.refunds_are_totals:
+            new = refund_growth(new, self._known_refunds(manifest))
         quarantined = dict(batch.quarantined)
+        if nameless:
+            quarantined[f"user id is empty, longer than {LONGEST_ID} bytes or has control characters"] = nameless
         if future:
             quarantined["happened more than a day after it became known (a wrong device clock?)"] = future
         if not rows.num_rows:
@@ -148,8 +157,9 @@ class EventLog:
             for kind in pc.value_counts(new["event"]).to_pylist():
                 manifest["events"][kind["values"]] = manifest["events"].get(kind["values"], 0) + kind["counts"]
         manifest["products"] = self._merge_products(manifest["products"], batch.products)
-        until = max(filter(None, (manifest["complete_until"], batch.complete_until.isoformat())))
-        manifest["complete_until"] = until
+        stream = manifest["streams"].setdefault(batch.stream or batch.name, {"complete_until": "", "orders": False})
+        stream["complete_until"] = max(stream["complete_until"], batch.complete_until.isoformat())
+        stream["orders"] |= pc.any(pc.equal(rows["event"], "order")).as_py()
         write_json(self.directory / "manifest.json", manifest)
         return IngestReport(
             source=batch.name,
@@ -157,12 +167,17 @@ class EventLog:
             added=new.num_rows,
             duplicates=rows.num_rows - new.num_rows,
             quarantined=quarantined,
-            complete_until=date.fromisoformat(until),
+            complete_until=self.complete_until,
         )
 
     def _known_ids(self, manifest: dict[str, Any]) -> pa.ChunkedArray:
         ids = [pq.read_table(self.directory / "parts" / part["file"], columns=["event_id"])["event_id"].chunks for part in manifest["parts"]]
         return pa.chunked_array([chunk for chunks in ids for chunk in chunks], type=pa.string())
+
+    def _known_refunds(self, manifest: dict[str, Any]) -> pa.Table:
+        paths = [self.directory / "parts" / part["file"] for part in manifest["parts"]]
+        parts = [pq.read_table(path, columns=["order_id", "value_cents"], filters=[("event", "==", "refund")]) for path in paths]
+        return pa.concat_tables([EVENT_SCHEMA.empty_table().select(["order_id", "value_cents"]), *parts])
 
     def _merge_products(self, name: str | None, products: pa.Table | None) -> str | None:
         if products is None or not products.num_rows:
@@ -200,6 +215,27 @@ def check_events(events: pa.Table, name: str, currency: str) -> None:
         raise InvalidTable(name, problems)
 
 
+def check_same_shop(manifest: Mapping[str, Any], zone: str, currency: str) -> None:
+    """Days and amounts already in the log were made with the zone and currency of its first ingest.
+
+    Raises:
+        InvalidShopFile: the shop file says something else now.
+    """
+    was = {"zone": manifest["zone"], "currency": manifest["currency"]}
+    changed = [f"{name} is '{now}', but the log was made with '{was[name]}'" for name, now in (("zone", zone), ("currency", currency)) if now != was[name]]
+    if changed:
+        raise InvalidShopFile("encore.toml", [f"{problem}; put it back, or ingest into a new workspace" for problem in changed])
+
+
+def drop_unusable_ids(events: pa.Table) -> tuple[pa.Table, int]:
+    """Leave out events whose user id nobody could ask for; also returns how many."""
+    ids = events["user_id"]
+    length = pc.binary_length(ids)
+    sized = pc.and_(pc.greater(length, 0), pc.less_equal(length, LONGEST_ID))
+    usable = events.filter(pc.and_(sized, pc.invert(pc.match_substring_regex(ids, r"\p{C}"))))
+    return usable, events.num_rows - usable.num_rows
+
+
 def drop_future(events: pa.Table) -> tuple[pa.Table, int]:
     """Leave out events that happened more than a day after they became known; also returns how many."""
     late = pc.subtract(events["occurred_at"], events["known_at"])
@@ -213,6 +249,19 @@ def drop_known(events: pa.Table, known: pa.ChunkedArray) -> pa.Table:
     rows = rows.filter(pc.invert(pc.is_in(rows["event_id"], known)))
     first = rows.append_column("row", pa.array(range(rows.num_rows))).group_by("event_id").aggregate([("row", "min")])
     return rows if first.num_rows == rows.num_rows else rows.take(first["row_min"].sort())
+
+
+def refund_growth(events: pa.Table, known: pa.Table) -> pa.Table:
+    """Refunds that say their order's total so far, as what each adds to the known refunds of that order.
+
+    A total that adds nothing is left out: it comes from an older export.
+    """
+    sums = known.group_by("order_id").aggregate([("value_cents", "sum")])
+    refunded = sums["value_cents_sum"].take(pc.index_in(events["order_id"], sums["order_id"]))
+    is_refund = pc.equal(events["event"], "refund")
+    added = pc.if_else(is_refund, pc.subtract(events["value_cents"], pc.fill_null(refunded, 0)), events["value_cents"])
+    grown = events.set_column(events.column_names.index("value_cents"), EVENT_SCHEMA.field("value_cents"), added)
+    return grown.filter(pc.or_(pc.invert(is_refund), pc.fill_null(pc.greater(added, 0), False)))
 
 
 def localise(events: pa.Table, zone: str) -> pa.Table:

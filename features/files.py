@@ -38,6 +38,13 @@ def digest_of(value: Any) -> str:
     return sha256_of_bytes(canonical_json(value).encode())
 
 
+def code_digest(*places: Path) -> str:
+    """Digest of source files (of folders: the Python files directly in them), so that what an edited definition made is
+    not taken for what it would make now."""
+    files = [file for place in places for file in (sorted(place.glob("*.py")) if place.is_dir() else [place])]
+    return digest_of([[file.name, sha256_of(file)] for file in files])
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash at any moment, sees the old content or the new, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -97,11 +97,16 @@ def _problems(content: Mapping[str, Any], text: str) -> list[str]:
     zone = content.get("zone")
     if isinstance(zone, str):
         problems += _zone_problems(zone, "zone", text)
+    wrong = [f'{_line(key, text)}"{key}" must be {_SHAPES[key][1]}' for key in _SHAPES if key in content and not _SHAPES[key][0](content[key])]
+    if wrong:
+        return problems + wrong
     horizons = content.get("horizons", {})
-    for task, days in horizons.items() if isinstance(horizons, dict) else ():
-        if not isinstance(days, int) or not 1 <= days <= 365:
+    for task, days in horizons.items():
+        if not isinstance(days, int) or isinstance(days, bool) or not 1 <= days <= 365:
             problems.append(f"{_line(task, text)}horizon of '{task}' is {days!r}; it must be 1 to 365 days")
     for level, events in content.get("interest", {}).items():
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", level) or level in TAKEN:
+            problems.append(f"{_line(level, text)}interest level '{level}' needs another name: small letters and digits, not one of Encore's own columns")
         problems += [_unknown(event, tuple(EVENTS), text, f"event in interest level '{level}'") for event in events if event not in EVENTS]
     for source in content.get("sources", ()):
         problems += _source_problems(source, text)
@@ -119,6 +124,28 @@ def _source_problems(source: Mapping[str, Any], text: str) -> list[str]:
     return problems
 
 
+def _is_list_of(kind: type, value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, kind) for entry in value)
+
+
+# setting -> (does the value have its shape, the shape in words)
+_SHAPES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "sources": (lambda value: _is_list_of(dict, value), "written as [[sources]], with two brackets, once for each source"),
+    "horizons": (lambda value: isinstance(value, dict), "a table of days, such as [horizons] and below it: churn = 60"),
+    "interest": (
+        lambda value: isinstance(value, dict) and all(_is_list_of(str, events) for events in value.values()),
+        'a table of lists, such as [interest] and below it: strong = ["cart_add"]',
+    ),
+    "attributes": (lambda value: _is_list_of(str, value), 'a list of names, such as ["age"]'),
+    "tasks": (lambda value: _is_list_of(str, value), 'a list of predictions, such as ["churn"]'),
+}
+# Columns of the day tiles: an interest level of such a name would hide one.
+TAKEN = (
+    *("user_id", "day", "known_day", "age", "actions", "items", "stars", "delivery_days"),
+    *("revenue_cents", "discount_cents", "coupon_cents", "refund_cents"),
+    *("weekend_orders", "coupon_orders", "night_orders", "morning_orders", "afternoon_orders", "evening_orders"),
+    *(column for column, _ in EVENTS.values()),
+)
 _EXAMPLE = {"name": "My shop", "zone": "Europe/London", "currency": "GBP"}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import ibis
@@ -15,16 +16,18 @@ import pandas as pd
 import pyarrow as pa
 from ibis import Table
 
+from features import view, views
 from features.engine import Engine
 from features.errors import NoUsableData, UnknownName
 from features.events import EventLog
-from features.files import digest_of
+from features.files import code_digest, digest_of
 from features.shopfile import Shop
-from features.tiles import TILES_VERSION, History, Tiles
+from features.tiles import TILES_CODE, History, Tiles
 from features.view import Feature, FeatureView, features_of
 from features.views import all_views
+from features.vocabulary import STAGES
 
-STAGES = ("first", "second", "repeat")  # the order that the user may place next: none so far, one, two or more
+CATALOGUE_CODE = code_digest(Path(__file__), Path(view.__file__), Path(views.__file__).parent)
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,13 @@ class Snapshot:
 
 def catalogue(shop: Shop, kinds: frozenset[str]) -> list[Feature]:
     """The features that a shop with these kinds of events has, in a fixed order."""
-    return [feature for view in all_views(shop) for feature in features_of(view, kinds, shop.interest)]
+    return [feature for family in all_views(shop) for feature in features_of(family, kinds, shop.interest)]
 
 
 def recipe_digest(log: EventLog, shop: Shop) -> str:
     """What a snapshot is made by and from, besides its date: catalogue, shop settings, data."""
     names = [feature.describe() for feature in catalogue(shop, log.kinds)]
-    return digest_of([names, TILES_VERSION, shop.digest, log.digest])
+    return digest_of([names, CATALOGUE_CODE, TILES_CODE, shop.digest, log.digest])
 
 
 def build_snapshot(tiles: Tiles, as_of: date, engine: Engine) -> Snapshot:
@@ -109,9 +112,9 @@ def build_snapshot(tiles: Tiles, as_of: date, engine: Engine) -> Snapshot:
 
 def _vectors(history: History, features: Sequence[Feature]) -> Table:
     users = _regular(history, features)
-    for view, window in dict.fromkeys((feature.view, feature.window) for feature in features if feature.column.aggregate is None):
-        mine = [feature for feature in features if (feature.view, feature.window) == (view, window) and feature.column.aggregate is None]
-        users = users.left_join(_irregular(history, view, window, mine), "user_id").drop("user_id_right")
+    for family, window in dict.fromkeys((feature.view, feature.window) for feature in features if feature.column.aggregate is None):
+        mine = [feature for feature in features if (feature.view, feature.window) == (family, window) and feature.column.aggregate is None]
+        users = users.left_join(_irregular(history, family, window, mine), "user_id").drop("user_id_right")
     values = {feature.name: _or_empty(users[feature.name].cast("float64"), feature) for feature in features}
     return users.select("user_id", "stage", **values)
 
@@ -130,10 +133,10 @@ def _regular(history: History, features: Sequence[Feature]) -> Table:
     return sums.select("user_id", stage=stage, **values)
 
 
-def _irregular(history: History, view: FeatureView, window: int | None, features: Sequence[Feature]) -> Table:
-    if view.rows is None:
-        raise TypeError(f"view '{view.name}' has columns without an aggregate but no rows function")
-    table = view.rows(history, window)
+def _irregular(history: History, family: FeatureView, window: int | None, features: Sequence[Feature]) -> Table:
+    if family.rows is None:
+        raise TypeError(f"view '{family.name}' has columns without an aggregate but no rows function")
+    table = family.rows(history, window)
     return table.select("user_id", **{feature.name: table[feature.column.name] for feature in features})
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from features.engine import Engine
-from features.errors import SnapshotRefused
+from features.errors import NoUsableData, SnapshotRefused
 from features.files import new_directory, parquet_bytes, read_json, sha256_of, sha256_of_bytes, write_bytes, write_json
 from features.snapshot import Snapshot, build_snapshot, recipe_digest
 from features.tiles import Tiles
@@ -24,7 +24,13 @@ class SnapshotStore:
         return self.directory / f"{as_of.isoformat()}-{recipe[:16]}"
 
     def get(self, tiles: Tiles, as_of: date, engine: Engine) -> Snapshot:
-        """The snapshot as of a date: read when the same data and catalogue made it before, built and kept otherwise."""
+        """The snapshot as of a date: read when the same data and catalogue made it before, built and kept otherwise.
+
+        Raises:
+            NoUsableData: the log does not reach the date.
+        """
+        if as_of > tiles.log.complete_until:
+            raise NoUsableData(f"A snapshot as of {as_of} would miss events: the log is complete only until {tiles.log.complete_until}.")
         path = self.path(as_of, recipe_digest(tiles.log, tiles.shop))
         return read_snapshot(path) if path.exists() else self.put(build_snapshot(tiles, as_of, engine))
 

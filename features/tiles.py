@@ -16,13 +16,14 @@ import ibis
 from ibis import Table
 from ibis.expr.types import IntegerValue
 
+from features import vocabulary
 from features.engine import Engine
 from features.events import EventLog, day_number
-from features.files import digest_of, new_directory, parquet_bytes, write_bytes
+from features.files import code_digest, digest_of, new_directory, parquet_bytes, write_bytes
 from features.shopfile import Shop
 from features.vocabulary import EVENTS, NO_ACTIVITY
 
-TILES_VERSION = 1  # raise it when the meaning of a tile column changes
+TILES_CODE = code_digest(Path(__file__), Path(vocabulary.__file__))
 
 # tile column -> (event, the amount that is summed)
 SUMS: Mapping[str, tuple[str, str]] = {
@@ -124,7 +125,7 @@ def open_tiles(log: EventLog, shop: Shop, directory: Path, engine: Engine) -> Ti
     Args:
         directory: where tiles are kept, one folder per content of the log.
     """
-    folder = directory / digest_of([log.digest, TILES_VERSION])[:16]
+    folder = directory / digest_of([log.digest, TILES_CODE])[:16]
     if not folder.exists():
         with new_directory(folder) as new:
             for name, (table, order) in build_tiles(log, engine).items():
@@ -148,9 +149,10 @@ def build_tiles(log: EventLog, engine: Engine) -> dict[str, tuple[Table, tuple[s
 
 
 def _reversals(events: Table) -> Table:
-    cancelled = events.filter(events.event == "order_cancelled")
-    known = cancelled.group_by("order_id").aggregate(off_day=ibis.greatest(cancelled.day, cancelled.known_day).min())
-    rows = events.filter(events.event.isin(["order", "order_item"])).inner_join(known, "order_id")
+    # One that names a product cancels a line, not the order: it is counted, and its money comes back as a refund.
+    cancelled = events.filter((events.event == "order_cancelled") & events.product_id.isnull())
+    known = cancelled.group_by("user_id", "order_id").aggregate(off_day=ibis.greatest(cancelled.day, cancelled.known_day).min())
+    rows = events.filter(events.event.isin(["order", "order_item"])).inner_join(known, ["user_id", "order_id"])
     rows = rows.mutate(known_day=ibis.greatest(rows.known_day, rows.off_day), sign=ibis.literal(-1))
     return rows.select(*events.columns, "sign")
 
@@ -194,7 +196,10 @@ def _user_campaigns(events: Table) -> Table:
 
 
 def _changes(events: Table) -> Table:
-    rows = events.filter(events.event.isin(["tier_changed", "attribute_set"])).mutate(detail=events.detail.fill_null(""))
+    rows = events.filter(events.event.isin(["tier_changed", "attribute_set"])).mutate(
+        # A user has one tier at a time; of attributes, one value for each name.
+        detail=(events.event == "tier_changed").ifelse("", events.detail.fill_null(""))
+    )
     # Several changes on one day: the last one counts; equal times are settled by the event's own key.
     ranked = rows.mutate(rank=ibis.row_number().over(group_by=[*KEYS, "event", "detail"], order_by=[rows.occurred_at.desc(), rows.event_id.desc()]))
     return ranked.filter(ranked["rank"] == 0).select(*KEYS, "event", "detail", "level")

@@ -92,3 +92,6 @@ PRODUCT_SCHEMA = pa.schema(
         pa.field("department", pa.string()),
     ]
 )
+
+STAGES = ("first", "second", "repeat")  # the order that a user may place next: none so far, one, two or more
+LONGEST_ID = 256  # bytes of UTF-8 of a user id

@@ -12,6 +12,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
+from features.errors import InvalidShopFile
 from features.workspace import Workspace
 from serving import problems
 from serving.current import Current
@@ -45,7 +46,11 @@ class ServiceSettings:
 
 def service_settings(workspace: Workspace, environment: Mapping[str, str] = os.environ) -> ServiceSettings:
     """Settings of a workspace's service; ENCORE_SCORES_GOOD_FOR_HOURS sets how long scores are fresh (default 48)."""
-    hours = float(environment.get("ENCORE_SCORES_GOOD_FOR_HOURS", "48"))
+    told = environment.get("ENCORE_SCORES_GOOD_FOR_HOURS", "48")
+    try:
+        hours = float(told)
+    except ValueError:
+        raise InvalidShopFile("the environment", [f"ENCORE_SCORES_GOOD_FOR_HOURS is '{told}'; it must be a number of hours, such as 48"]) from None
     return ServiceSettings(workspace.releases, workspace.ledger_url, timedelta(hours=hours))
 
 

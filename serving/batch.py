@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from features.errors import UnknownName
 from features.files import sync_directory
-from features.snapshot import STAGES
+from features.vocabulary import STAGES
 from serving.scorer import Scorer, band
 
 BLOCK = 50_000  # users scored at once

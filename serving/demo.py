@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -43,8 +44,13 @@ def run_demo(workspace: Workspace, shop: str, *, once: bool, port: int, mlflow_p
     """
     if shop not in SHOPS:
         raise UnknownName("demo shop", shop, SHOPS)
+    # A demo that is told to stop ends what it started, as it does on Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    described = (files("features.sources") / f"{shop}.toml").read_bytes()
     if not workspace.shop_file.exists():
-        write_bytes(workspace.shop_file, (files("features.sources") / f"{shop}.toml").read_bytes())
+        write_bytes(workspace.shop_file, described)
+    elif workspace.shop_file.read_bytes() != described:
+        log.warning("this workspace has its own encore.toml, which is used as it is", extra={"facts": {"file": str(workspace.shop_file)}})
     ingest_sources(workspace)
     build_vectors(workspace)
     run_retrain(workspace)
@@ -104,19 +110,22 @@ def ask(url: str, body: dict[str, Any] | None = None) -> Any:
 
 def service(workspace: Workspace, port: int) -> Any:
     """The service as a process of its own, as in production."""
-    return _process([sys.executable, "-m", "encore", "serve", "--workspace", str(workspace.root), "--port", str(port)], port)
+    return _process("service", workspace, [sys.executable, "-P", "-m", "encore", "serve", "--workspace", str(workspace.root), "--port", str(port)], port)
 
 
 def mlflow_pages(workspace: Workspace, port: int) -> Any:
     """The MLflow pages: one worker, loopback only, no job execution, no telemetry."""
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", workspace.mlflow_uri, "--host", "127.0.0.1"]
-    return _process([*command, "--port", str(port), "--workers", "1", "--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"], port)
+    command = [sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", workspace.mlflow_uri, "--host", "127.0.0.1"]
+    return _process("mlflow", workspace, [*command, "--port", str(port), "--workers", "1", "--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"], port)
 
 
 @contextmanager
-def _process(command: list[str], port: int) -> Iterator[str]:
+def _process(name: str, workspace: Workspace, command: list[str], port: int) -> Iterator[str]:
+    path = workspace.root / "logs" / f"{name}.log"
+    path.parent.mkdir(exist_ok=True)
     quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    process = subprocess.Popen(command, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 - our own command
+    with path.open("wb") as said:
+        process = subprocess.Popen(command, env=quiet, stdout=said, stderr=said)  # noqa: S603 - our own command
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -149,7 +158,7 @@ def wait_for(url: str, seconds: float) -> None:
             return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise DemoFailed(f"{url} did not answer within {seconds:.0f} s.")
+    raise DemoFailed(f"{url} did not answer within {seconds:.0f} s. The logs folder of the workspace says why.")
 
 
 def free_port(wanted: int) -> int:

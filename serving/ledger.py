@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from features.errors import EncoreError, UnknownName
+from features.logs import log
 
 METADATA = sa.MetaData()
 
@@ -151,7 +152,8 @@ class Ledger:
         except sa.exc.IntegrityError as error:
             raise _Duplicate from error
         except (sa.exc.SQLAlchemyError, OSError) as error:
-            raise LedgerUnavailable(f"The ledger cannot be used now: {str(error.__cause__ or error).splitlines()[0]}") from error
+            log.error("ledger", exc_info=error)
+            raise LedgerUnavailable("The ledger's database cannot be used now; the service's log says why. Try again later.") from error
 
 
 class _Duplicate(Exception):

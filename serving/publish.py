@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from features.engine import Engine
-from features.errors import NoUsableData
+from features.errors import BundleRefused, NoUsableData, UnknownName
 from features.files import exclusive
-from features.logs import step
+from features.logs import log, step
 from features.snapshot import Snapshot
 from features.workspace import Workspace
 from serving.release import activate, write_release
@@ -29,7 +29,7 @@ def publish(workspace: Workspace, as_of: date | None = None) -> str:
 
     Raises:
         NoUsableData: there is no champion yet. TrackingUnavailable: MLflow is down.
-        BundleRefused, ReleaseRefused: a file is torn, or a model needs features that the snapshot lacks.
+        BundleRefused, ReleaseRefused: a file is torn, or scores differ from those in training.
     """
     shop, engine = workspace.shop(), Engine()
     tracking = Tracking(workspace, shop.name)
@@ -41,15 +41,28 @@ def publish(workspace: Workspace, as_of: date | None = None) -> str:
     tiles = workspace.tiles(shop, engine)
     snapshot = workspace.snapshots.get(tiles, as_of or tiles.log.complete_until, engine)
     with step("publish: score everybody, write, check") as found, exclusive(workspace.root / ".publish.lock", "A publication", wait=True):
-        models = {task: _model(bundle, snapshot, version, tracking) for task, (version, bundle) in champions.items()}
+        models = {task: _model(bundle, snapshot, version, tracking) for task, (version, bundle) in champions.items() if _fits(bundle, snapshot)}
+        if not models:
+            raise NoUsableData("No champion fits the shop as it is now. Run: encore retrain")
         release_id = write_release(workspace.releases, snapshot, models, {"scored_at": datetime.now(UTC).isoformat(timespec="seconds")})
         activate(workspace.releases, release_id)
         found |= {"release": release_id, "users": snapshot.table.num_rows}
     return release_id
 
 
+def _fits(bundle: Bundle, snapshot: Snapshot) -> bool:
+    """Whether a champion can be served; one that cannot is left out loudly, and does not hold up the others."""
+    try:
+        if bundle.task not in TASKS:
+            raise UnknownName("task", bundle.task, TASKS)
+        bundle.align(snapshot.feature_names)
+    except (UnknownName, BundleRefused) as error:
+        log.error("champion left out of the release", extra={"facts": {"task": bundle.task, "reason": str(error)}})
+        return False
+    return True
+
+
 def _model(bundle: Bundle, snapshot: Snapshot, version: Version, tracking: Tracking) -> tuple[Bundle, npt.NDArray[np.bool_], Mapping[str, Any]]:
-    bundle.align(snapshot.feature_names)
     asked = AskedTask(TASKS[bundle.task], int(bundle.about["horizon_days"]))
     eligible = asked.eligible(snapshot.frame).to_numpy(dtype=bool)
     facts = {

@@ -22,13 +22,13 @@ import pyarrow as pa
 
 from features.errors import EncoreError, NoRelease, ReleaseRefused
 from features.files import digest_of, exclusive, new_directory, read_json, sha256_of, write_json
-from features.snapshot import STAGES, Snapshot
+from features.snapshot import Snapshot
+from features.vocabulary import LONGEST_ID, STAGES
 from serving.arrow import id_array, numbers, read_arrow, write_arrow
 from training.bundle import Bundle, load_bundle, save_bundle
 
 FORMAT = 1
 SNAPSHOT = "snapshot.arrow"
-LONGEST_ID = 256  # bytes of UTF-8
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def check_in_child(directory: Path, timeout: float = 120) -> None:
     """Check a release in a process of its own: a file that crashes LightGBM ends the child, not the caller."""
     code = "import sys, pathlib, serving.release as release; release.check_release(pathlib.Path(sys.argv[1]))"
     try:
-        child = subprocess.run([sys.executable, "-c", code, str(directory)], capture_output=True, text=True, timeout=timeout, check=False)  # noqa: S603 - our own code
+        child = subprocess.run([sys.executable, "-P", "-c", code, str(directory)], capture_output=True, text=True, timeout=timeout, check=False)  # noqa: S603 - our own code
     except subprocess.TimeoutExpired:
         raise ReleaseRefused(f"Release {directory.name} could not be checked within {timeout:.0f} s.") from None
     if child.returncode != 0:

@@ -122,6 +122,9 @@ class AudienceBody(BaseModel):
 
 
 class MembersBody(BaseModel):
+    """A page of members. Pages of another `release` belong to another list: start again."""
+
+    release: str
     user_ids: list[str]
     next_offset: int | None
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from features.errors import UnknownName
-from features.snapshot import STAGES
+from features.vocabulary import LONGEST_ID, STAGES
 from serving.reasons import Reason, reasons_of
-from serving.release import LONGEST_ID, Release
+from serving.release import Release
 
 MOST_REASONS = 5
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from features.errors import EncoreError, UnknownName
+from features.errors import UnknownName
 from features.files import digest_of
 from features.logs import log, step
 from features.workspace import Workspace
@@ -42,7 +42,7 @@ def run_job(workspace: Workspace, ledger: Ledger, job: Job) -> None:
             raise UnknownName("kind of job", job.kind, JOBS)
         with step(f"job {job.kind}", job=job.id):
             result = JOBS[job.kind](workspace, job.request)
-    except (EncoreError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever a job does, the next one gets its turn
         log.error("job failed", extra={"facts": {"job": job.id, "reason": str(error)}})
         ledger.finish(job, "failed", {"reason": str(error)})
         return

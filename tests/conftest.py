@@ -224,7 +224,7 @@ def shared_client(published: Published, serve: Callable[..., Client], tmp_path_f
 def client(shared_client: Client, tmp_path: Path) -> Client:
     """A service over the published releases, with an empty ledger."""
     shared_client.app.state.ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    shared_client.app.state.journey_members = {}
+    shared_client.app.state.journey_members = ("", {})
     return shared_client
 
 

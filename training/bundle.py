@@ -94,7 +94,7 @@ class Bundle:
         if rows.shape[1] != len(self.features):
             raise BundleRefused(f"Rows have {rows.shape[1]} columns, the model of '{self.task}' has {len(self.features)} features.")
         slope, offset = self.platt
-        return slope * self._blend(self.logistic.logits(rows), self._tree_logits(rows)) + offset
+        return slope * blend_logits(rows, self.logistic, self.boosters) + offset
 
     def scores(self, rows: Matrix) -> Vector:
         """Probabilities (for a look-alike: numbers that only rank), one per row."""
@@ -115,7 +115,7 @@ class Bundle:
         linear[:, -1] = self.logistic.intercept
         trees = [np.asarray(booster.predict(rows, pred_contrib=True, num_threads=1)) for booster in self.boosters]
         slope, offset = self.platt
-        shares: Matrix = slope * self._blend(linear, _mean(trees))
+        shares: Matrix = slope * _blend(linear, trees)
         shares[:, -1] += offset
         return shares
 
@@ -145,12 +145,6 @@ class Bundle:
         if not off <= 1e-9:
             raise BundleRefused(f"The model of '{self.task}' does not reproduce its golden rows (off by {off:.3g}). Publish it again from its run.")
 
-    def _tree_logits(self, rows: Matrix) -> Vector | None:
-        return _mean([np.asarray(booster.predict(rows, raw_score=True, num_threads=1)) for booster in self.boosters])
-
-    def _blend(self, linear: Matrix, trees: Matrix | None) -> Matrix:
-        return linear if trees is None else 0.5 * linear + 0.5 * trees
-
 
 def standardise(values: Matrix, median: Sequence[float], mean: Sequence[float], scale: Sequence[float]) -> Matrix:
     """Impute the median, take the signed logarithm, standardise, clip."""
@@ -161,6 +155,11 @@ def signed_log(values: Matrix, median: Sequence[float]) -> Matrix:
     """Impute the median and take the signed logarithm."""
     filled = np.where(np.isnan(values), median, values)
     return np.sign(filled) * np.log1p(np.abs(filled))
+
+
+def blend_logits(rows: Matrix, logistic: Logistic, boosters: Sequence[lgb.Booster]) -> Vector:
+    """Uncalibrated log-odds: the mean of the logistic's and the mean of the trees'."""
+    return _blend(logistic.logits(rows), [np.asarray(booster.predict(rows, raw_score=True, num_threads=1)) for booster in boosters])
 
 
 def golden_rows(bundle: Bundle, rows: Matrix) -> dict[str, Any]:
@@ -231,10 +230,10 @@ def _header(bundle: Bundle) -> str:
     )
 
 
-def _mean(parts: Sequence[Matrix]) -> Matrix | None:
-    if not parts:
-        return None
-    total = parts[0].copy()
-    for part in parts[1:]:
+def _blend(linear: Matrix, trees: Sequence[Matrix]) -> Matrix:
+    if not trees:
+        return linear
+    total = trees[0].copy()
+    for part in trees[1:]:
         total += part
-    return total / len(parts)
+    return 0.5 * linear + 0.5 * (total / len(trees))

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from training.bundle import Bundle, Vector
+from training.bundle import Bundle, Vector, blend_logits
 from training.evaluate import evaluate, evaluate_difference
 from training.examples import Examples
-from training.models import blend_logits, fit_logistic, fit_trees
+from training.models import fit_logistic, fit_trees
 from training.task import AskedTask
 
 SEED = 20_170_101
@@ -94,9 +95,10 @@ def strongest_feature(train: Examples) -> tuple[str, float]:
 
 
 def shuffled_auc(train: Examples, test: Examples) -> tuple[float, float]:
-    """Mean AUC, and its standard error, of small models whose labels were shuffled within each cutoff.
+    """Mean AUC, and its standard error, of small models whose labels were shuffled within each cutoff, in train and test.
 
-    Anything but chance means that the split or the features know more than they should.
+    It proves the harness: anything but chance means that fitting or measuring uses labels it should not have. A leak
+    in a feature it cannot see; for that there is `strongest_feature`.
     """
     random = np.random.default_rng(SEED)
     areas = []
@@ -106,7 +108,7 @@ def shuffled_auc(train: Examples, test: Examples) -> tuple[float, float]:
         if y.min() == y.max():
             continue
         logistic, trees = fit_logistic(train.X[rows], y), fit_trees(train.X[rows], y, SHUFFLE_TREES, (number,))
-        areas.append(area_within(y_test, blend_logits(test.X, logistic, trees), test.as_of))
+        areas.append(area_within(y_test, blend_logits(test.X, logistic, [lgb.Booster(model_str=text) for text in trees]), test.as_of))
     return float(np.mean(areas)), float(np.std(areas, ddof=1) / np.sqrt(len(areas)))
 
 

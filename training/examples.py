@@ -44,7 +44,7 @@ class Examples:
 
     def at(self, cutoffs: Sequence[date]) -> Examples:
         """The rows of some cutoffs."""
-        return self.take(np.array([moment in set(cutoffs) for moment in self.as_of], dtype=bool))
+        return self.take(np.isin(self.as_of, np.array(list(cutoffs), dtype=object)))
 
     def column(self, name: str) -> npt.NDArray[np.float64]:
         return self.X[:, self.names.index(name)]
@@ -80,16 +80,16 @@ def trigger_days(asked: AskedTask, tiles: Tiles, engine: Engine) -> list[date]:
     return [day_of(number) for number in engine.collect(rows, ["day"])["day"].to_pylist()]
 
 
-def require_both_classes(y: npt.NDArray[np.int8], what: str) -> None:
-    """Refuse to learn from next to nothing.
+def require_both_classes(examples: Examples, what: str) -> None:
+    """Refuse to learn from next to nothing. Customers are counted, not rows: the same one at ten cutoffs is one.
 
     Raises:
         NoUsableData: fewer than 30 positives or 30 negatives, with the counts.
     """
-    positives, negatives = int(y.sum()), int(len(y) - y.sum())
+    positives, negatives = (len(set(examples.users[examples.y == label])) for label in (1, 0))
     if min(positives, negatives) < LEAST_POSITIVES:
         raise NoUsableData(
-            f"{what}: {positives} positives and {negatives} negatives; at least {LEAST_POSITIVES} of each are needed "
+            f"{what}: {positives} positives and {negatives} negatives (customers); at least {LEAST_POSITIVES} of each are needed "
             f"(below {ENOUGH_POSITIVES} a model is only indicative). Collect more data, or widen the horizon."
         )
 

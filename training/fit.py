@@ -9,6 +9,7 @@ from datetime import date
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from features.engine import Engine
 from features.errors import NoUsableData
@@ -65,8 +66,8 @@ def fit_task(asked: AskedTask, until: date, tiles: Tiles, store: SnapshotStore, 
             examples = make_examples(asked, (*split.train, *split.test), first, tiles, store, engine)
             train, test = examples.at(split.train), examples.at(split.test)
         found |= {"rows": len(train), "test_rows": len(test), "test_base_rate": round(float(test.y.mean()), 4)}
-    require_both_classes(train.y, f"{asked.name}, training cutoffs")
-    require_both_classes(test.y, f"{asked.name}, test cutoffs")
+    require_both_classes(train, f"{asked.name}, training cutoffs")
+    require_both_classes(test, f"{asked.name}, test cutoffs")
     recipes = baseline_recipes(asked, examples.names)
     with step(f"{asked.name}: fit"):
         evaluated = make_bundle(asked, train, BLEND, tiles)
@@ -96,9 +97,8 @@ def make_bundle(asked: AskedTask, examples: Examples, recipe: Recipe, tiles: Til
         "features": {name: known[name] for name in examples.names},
     }
     bundle = Bundle(examples.names, parts.logistic, parts.trees, parts.platt, about, {}, {})
-    chosen = np.linspace(0, len(examples) - 1, GOLDEN_ROWS).astype(int)
-    golden = golden_rows(bundle, examples.X[chosen])
-    return replace(bundle, reference=reference_distribution(bundle, examples), golden=golden)
+    reference = reference_distribution(bundle, examples)
+    return replace(bundle, reference=reference, golden=golden_rows(bundle, made_up_rows(reference)))
 
 
 def reference_distribution(bundle: Bundle, examples: Examples) -> dict[str, Any]:
@@ -112,6 +112,16 @@ def reference_distribution(bundle: Bundle, examples: Examples) -> dict[str, Any]
         for name, values in zip(examples.names, examples.X.T, strict=True)
     }
     return {"features": columns, "score_deciles": [float(edge) for edge in np.quantile(bundle.scores(examples.X), levels)]}
+
+
+def made_up_rows(reference: Mapping[str, Any]) -> npt.NDArray[np.float64]:
+    """Rows to test a bundle with, drawn feature by feature from the deciles: of nobody, and none of a user's own."""
+    random = np.random.default_rng(GOLDEN_ROWS)
+    columns = []
+    for told in reference["features"].values():
+        values = random.choice(told["deciles"] or [np.nan], GOLDEN_ROWS)
+        columns.append(np.where(random.random(GOLDEN_ROWS) < told["missing"], np.nan, values))
+    return np.column_stack(columns)
 
 
 def split_by_customer(examples: Examples, as_of: date) -> tuple[Examples, Examples, Split]:

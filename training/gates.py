@@ -28,7 +28,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the gate says. `provisional`: the data span did not permit four test cutoffs."""
+    """What the gate says. `provisional`: the data span did not permit four test cutoffs, three of them apart."""
 
     promote: bool
     provisional: bool
@@ -36,8 +36,8 @@ class Decision:
 
     @property
     def text(self) -> str:
-        verdict = "promoted" if self.promote else "refused"
-        grade = " (provisional: fewer than four test cutoffs)" if self.provisional else ""
+        verdict = "passed" if self.promote else "refused"
+        grade = " (provisional: fewer than four test cutoffs, or fewer than three that do not overlap)" if self.provisional else ""
         return f"{verdict}{grade}\n" + "\n".join(f"{'pass' if reason.passed else 'FAIL'}  {reason.rule}: {reason.text}" for reason in self.reasons)
 
 

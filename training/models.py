@@ -16,7 +16,7 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from training.bundle import Logistic, Matrix, Vector, signed_log, standardise
+from training.bundle import Logistic, Matrix, Vector, blend_logits, signed_log, standardise
 
 Labels = npt.NDArray[np.int8]
 
@@ -76,7 +76,7 @@ def fit(X: Matrix, y: Labels, groups: npt.NDArray[np.object_], recipe: Recipe) -
         unseen = np.zeros(len(y))
         for fold in range(recipe.folds):
             rows = folds == fold
-            unseen[rows] = blend_logits(X[rows], logistics[fold + 1], trees[fold + 1])
+            unseen[rows] = blend_logits(X[rows], logistics[fold + 1], [lgb.Booster(model_str=text) for text in trees[fold + 1]])
         platt = fit_platt(unseen, y)
     return Parts(logistics[0], trees[0], platt)
 
@@ -107,15 +107,6 @@ def fit_trees(X: Matrix, y: Labels, rounds: int, seeds: Sequence[int]) -> tuple[
     data = lgb.Dataset(X, label=y, params=TREES).construct()
     boosters = (lgb.train({**TREES, "bagging_seed": seed, "feature_fraction_seed": seed}, data, num_boost_round=rounds) for seed in seeds)
     return tuple(str(booster.model_to_string()) for booster in boosters)
-
-
-def blend_logits(X: Matrix, logistic: Logistic, trees: Sequence[str]) -> Vector:
-    """Uncalibrated log-odds of the blend."""
-    linear = logistic.logits(X)
-    if not trees:
-        return linear
-    boosted = sum(np.asarray(lgb.Booster(model_str=text).predict(X, raw_score=True, num_threads=1)) for text in trees) / len(trees)
-    return 0.5 * linear + 0.5 * boosted
 
 
 def fit_platt(logits: Vector, y: Labels) -> tuple[float, float]:

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
 from features.cycle import repurchase_cycle
 from features.engine import Engine
 from features.errors import LabelWindowOpen, NoUsableData
-from features.files import digest_of, exclusive
+from features.files import code_digest, digest_of, exclusive
 from features.logs import log, step
 from features.shopfile import Shop
 from features.snapshot import recipe_digest
 from features.tiles import Tiles
 from features.workspace import Workspace
-from training.bundle import FORMAT
 from training.card import metrics_table, model_card
-from training.fit import BLEND, Candidate, fit_task
+from training.fit import Candidate, fit_task
 from training.gates import Decision, best_baseline, decide
-from training.models import TREES
 from training.record import record_candidate
 from training.task import AskedTask
 from training.tasks import tasks_for
 from training.tracking import CHAMPION, Tracking
 
-CODE_VERSION = 1  # raise it when the same data and settings should give another model
+CODE = code_digest(Path(__file__).parent)
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def retrain(workspace: Workspace, shop: Shop, as_of: date | None = None, names: 
 
 def work_key(asked: AskedTask, until: date, tiles: Tiles, promote: bool) -> str:
     """Digest of everything that shapes a trained task: what is asked, of which data, by which recipe, and whether it may be promoted."""
-    recipe = [BLEND, TREES, FORMAT, CODE_VERSION]
-    return digest_of([asked.describe(), until, recipe_digest(tiles.log, tiles.shop), str(recipe), promote])
+    code = [CODE, code_digest(Path(inspect.getfile(asked.task.eligible)))]
+    return digest_of([asked.describe(), until, recipe_digest(tiles.log, tiles.shop), code, promote])
 
 
 def _made_champion(tracking: Tracking, task: str, key: str) -> str | None:
@@ -114,7 +114,11 @@ def _judge_and_log(tracking: Tracking, candidate: Candidate, parent: str, key: s
     task, evidence = candidate.asked.name, candidate.evidence
     champion = tracking.with_alias(task, CHAMPION)
     # A baseline that serves as champion is beaten by the rule on baselines.
-    rival = tracking.load(champion, "evaluated") if champion and champion.tags.get("encore.kind") == "model" else None
+    is_model = champion is not None and champion.tags.get("encore.kind") == "model"
+    rival = tracking.load(champion, "evaluated") if champion and is_model else None
+    if rival and rival.about["horizon_days"] != candidate.asked.horizon:
+        log.warning("champion answers for another horizon and is not compared", extra={"facts": {"task": task, "days": rival.about["horizon_days"]}})
+        rival = None
     decision = decide(evidence, candidate.test, rival, candidate.asked.calibrated, candidate.split.provisional)
     newer = champion is not None and champion.tags["encore.as_of"] > until.isoformat()
     tags = {
@@ -122,7 +126,7 @@ def _judge_and_log(tracking: Tracking, candidate: Candidate, parent: str, key: s
         "encore.task": task,
         "encore.as_of": until.isoformat(),
         "encore.data": str(candidate.served.about["data"]),
-        "encore.decision": "promoted" if decision.promote else "refused",
+        "encore.decision": "passed" if decision.promote else "refused",
         "encore.reasons": decision.text,
     }
     with tracking.run(f"{task} {until}", {**tags, "mlflow.note.content": model_card(candidate, decision)}, parent) as run_id:
@@ -136,7 +140,7 @@ def _judge_and_log(tracking: Tracking, candidate: Candidate, parent: str, key: s
             tracking.promote(made)
             return Outcome(task, "promoted", decision.text, run_id), decision
         tracking.mark_challenger(made)
-        if rival is None:  # no champion, or a baseline of older data
+        if not is_model:  # no champion, or a baseline of older data
             name = best_baseline(evidence)
             tracking.promote(
                 tracking.register(

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,10 +101,11 @@ class Tracking:
 
     def log(self, run_id: str, params: Mapping[str, Any], metrics: Mapping[str, float], tags: Mapping[str, str], steps: int | None = None) -> None:
         """Add to a run; `steps` is the step that the metrics belong to."""
+        now = int(time.time() * 1000)
         with self._reachable():
             self.client.log_batch(
                 run_id,
-                metrics=[Metric(name, value, 0, steps or 0) for name, value in metrics.items()],
+                metrics=[Metric(name, value, now, steps or 0) for name, value in metrics.items()],
                 params=[Param(name, str(value)[:6000]) for name, value in params.items()],
                 tags=[RunTag(name, value[:8000]) for name, value in tags.items()],
             )
@@ -213,7 +215,7 @@ class Tracking:
             reason = _without_password(str(error).strip().splitlines()[0])[:300] if str(error).strip() else type(error).__name__
             raise TrackingUnavailable(
                 f"MLflow at {_without_password(self.uri)} did not do what was asked: {reason} "
-                "Nothing was promoted. Check that it runs (ENCORE_MLFLOW_URI), then run the same command again: it resumes."
+                "Check that it runs (ENCORE_MLFLOW_URI), then run the same command again: it resumes."
             ) from error
 
 

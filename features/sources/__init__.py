@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from features.errors import UnknownName
 from features.shopfile import Shop
-from features.sources import complete_journey, simulated, table
+from features.sources import complete_journey, shopify, simulated, table, woocommerce
 from features.sources.batch import Batch
 
 SOURCES: dict[str, Callable[[Mapping[str, Any], Shop], Batch]] = {
     "complete_journey": complete_journey.read,
+    "shopify": shopify.read,
     "simulated": simulated.read,
     "table": table.read,
+    "woocommerce": woocommerce.read,
 }
 
 
@@ -28,4 +31,4 @@ def read_source(settings: Mapping[str, Any], shop: Shop) -> Batch:
     kind = str(settings.get("kind", ""))
     if kind not in SOURCES:
         raise UnknownName("kind of source", kind, SOURCES)
-    return SOURCES[kind](settings, shop)
+    return replace(SOURCES[kind](settings, shop), stream=f"{kind} {settings.get('rows', '')}".strip())

@@ -22,6 +22,8 @@ class Batch:
         complete_until: every event before this date is in the batch or was in an earlier one.
         products: rows of PRODUCT_SCHEMA, or None.
         quarantined: reason -> rows left out.
+        stream: the flow of data that the batch continues; by default one of its own name.
+        refunds_are_totals: a refund's value is all that was refunded of its order so far; the log adds what is new.
     """
 
     name: str
@@ -29,6 +31,8 @@ class Batch:
     complete_until: date
     products: pa.Table | None = None
     quarantined: Mapping[str, int] = field(default_factory=dict)
+    refunds_are_totals: bool = False
+    stream: str | None = None
 
 
 def canonical_events(*frames: pd.DataFrame) -> pa.Table:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
+from decimal import ROUND_HALF_UP, Decimal
 
 import numpy as np
 import pandas as pd
@@ -47,6 +48,19 @@ def numbers(column: pd.Series) -> Parsed:
     bad = column.notna() & values.isna()
     reasons = _no_reasons(column).mask(bad, f"'{column.name}' is not a number")
     return Parsed(values, reasons, _whole_column(column, bad, "not numbers"))
+
+
+def amounts(column: pd.Series, digits: int) -> Parsed:
+    """Decimal text as whole minor units (cents), without a float in between; what is finer is rounded half up.
+
+    Args:
+        digits: after the point, of the currency: 2 for EUR, 0 for JPY.
+    """
+    written = texts(column).values
+    bad = written.notna() & ~written.str.fullmatch(r"[+-]?\d{1,12}(\.\d*)?").fillna(False)
+    values = written.mask(bad).map(lambda text: int(Decimal(text).scaleb(digits).to_integral_value(ROUND_HALF_UP)), na_action="ignore")
+    reasons = _no_reasons(column).mask(bad, f"'{column.name}' is not an amount")
+    return Parsed(values.astype("Int64"), reasons, _whole_column(column, bad, "not amounts such as 1234.50"))
 
 
 def times(column: pd.Series, zone: str | None, unit: str | None) -> Parsed:

@@ -18,7 +18,7 @@ canonical names to the file's. The parts of a row that matter:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,8 @@ def read(settings: Mapping[str, Any], shop: Shop) -> Batch:
     """
     path = shop.path.parent / str(settings.get("path", ""))
     problems = _setting_problems(settings)
-    raw, found = _open(path, settings)
+    wanted = dict.fromkeys([*settings.get("columns", {}).values(), *settings.get("refund_when", {})])
+    raw, found = open_table(path, list(wanted))
     problems += found
     columns, found = _parse(raw, settings)
     problems += found
@@ -63,7 +64,7 @@ def read(settings: Mapping[str, Any], shop: Shop) -> Batch:
     if not sum(map(len, frames)):
         raise NoUsableData(f"{path.name} has no usable row: {quarantined}. Nothing was written.")
     usable = rows[reasons.isna()]
-    return Batch(path.stem, canonical_events(*frames), _complete_until(usable, settings, shop.zone), _products(usable), quarantined)
+    return Batch(path.stem, canonical_events(*frames), _complete_until(usable, settings, shop.zone), products_of(usable), quarantined)
 
 
 def _setting_problems(settings: Mapping[str, Any]) -> list[str]:
@@ -77,15 +78,20 @@ def _setting_problems(settings: Mapping[str, Any]) -> list[str]:
     problems += [unknown_name("canonical column", name, list(MAPPED)) for name in columns if name not in MAPPED]
     if settings.get("time_unit", "s") not in UNITS:
         problems.append(unknown_name("time_unit", str(settings["time_unit"]), list(UNITS)))
+    return problems + date_problems(settings)
+
+
+def date_problems(settings: Mapping[str, Any]) -> list[str]:
+    """What is wrong with `complete_until`, if it is given."""
     try:
         date.fromisoformat(str(settings.get("complete_until", "2000-01-01")))
     except ValueError:
-        problems.append(f"complete_until is {settings['complete_until']!r}; it must be a date such as 2024-12-31")
-    return problems
+        return [f"complete_until is {settings['complete_until']!r}; it must be a date such as 2024-12-31"]
+    return []
 
 
-def _open(path: Path, settings: Mapping[str, Any]) -> tuple[pd.DataFrame, list[str]]:
-    """The mapped columns of the file that exist, and what is missing.
+def open_table(path: Path, wanted: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """The wanted columns of a file that exist, and what is missing.
 
     Raises:
         NoUsableData: a file of zero bytes.
@@ -97,7 +103,6 @@ def _open(path: Path, settings: Mapping[str, Any]) -> tuple[pd.DataFrame, list[s
         raise NoUsableData(f"{path.name} is an empty file. Nothing was written.")
     if path.suffix not in (".csv", ".parquet"):
         return pd.DataFrame(), [f"'{path.suffix}' files cannot be read; give a .csv or a .parquet file"]
-    wanted = dict.fromkeys([*settings.get("columns", {}).values(), *settings.get("refund_when", {})])
     try:
         known = pq.read_schema(path).names if path.suffix == ".parquet" else list(pd.read_csv(path, nrows=0, dtype=str, encoding="utf-8-sig").columns)
         missing = [unknown_name("column", str(name), known) for name in wanted if name not in known]
@@ -157,15 +162,17 @@ def _rows(columns: Mapping[str, Parsed], raw: pd.DataFrame, settings: Mapping[st
 
 
 def _complete_until(usable: pd.DataFrame, settings: Mapping[str, Any], zone: str) -> date:
-    if "complete_until" in settings:
-        return date.fromisoformat(str(settings["complete_until"]))
     # The log leaves out what happened more than a day after it became known: it says nothing about completeness.
     sane = usable[usable["occurred_at"] <= usable["known_at"] + DAY]
-    last = (usable if sane.empty else sane)["occurred_at"].max()
-    return date.fromisoformat(str(last.tz_convert(zone).date()))
+    return complete_until(settings, (usable if sane.empty else sane)["occurred_at"].max(), zone)
 
 
-def _products(usable: pd.DataFrame) -> pa.Table | None:
+def complete_until(settings: Mapping[str, Any], last: pd.Timestamp, zone: str) -> date:
+    """The declared date, or else the shop's day of the last moment that the file speaks of."""
+    return date.fromisoformat(str(settings.get("complete_until", last.tz_convert(zone).date())))
+
+
+def products_of(usable: pd.DataFrame) -> pa.Table | None:
     """What the latest row of each product says about it."""
     facts = ["category", "brand", "department"]
     if usable["product_id"].isna().all() or usable[facts].isna().all(axis=None):

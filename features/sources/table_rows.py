@@ -25,16 +25,16 @@ UNPAID = "not a paid order (its total is zero or less)"
 
 def order_items(rows: pd.DataFrame, currency: str) -> Read:
     """One `order_item` per line, one `order` per order id, one `refund` per order id and moment."""
-    rows = _amounts(_refuse(rows, rows["order_id"].isna(), "no order id"), currency)
-    rows = _refuse(rows, rows["value_cents"].isna(), "no amount")
-    rows = _refuse(rows, (rows["quantity"] <= 0) & ~rows["is_refund"], "quantity is zero or less on a row that is not a refund")
+    rows = _amounts(refuse(rows, rows["order_id"].isna(), "no order id"), currency)
+    rows = refuse(rows, rows["value_cents"].isna(), "no amount")
+    rows = refuse(rows, (rows["quantity"] <= 0) & ~rows["is_refund"], "quantity is zero or less on a row that is not a refund")
     lines = rows[rows["reason"].isna() & ~rows["is_refund"]]
     users = lines.groupby("order_id")["user_id"].transform("nunique")
-    rows = _refuse(rows, users.reindex(rows.index, fill_value=1) > 1, "lines of one order belong to several users")
+    rows = refuse(rows, users.reindex(rows.index, fill_value=1) > 1, "lines of one order belong to several users")
     lines = _distinct_lines(lines[users == 1])
     totals = lines.groupby("order_id")["value_cents"].transform("sum")
     unpaid = set(lines.loc[totals <= 0, "order_id"])
-    rows = _refuse(rows, rows["order_id"].isin(unpaid) & ~rows["is_refund"], UNPAID)
+    rows = refuse(rows, rows["order_id"].isin(unpaid) & ~rows["is_refund"], UNPAID)
     lines = lines[totals > 0]
     refunds, reasons = _refunds(rows, currency)
     items = lines.assign(event="order_item", event_id="order_item-" + lines["event_id"].fillna(lines["hash"]), currency=currency)
@@ -43,14 +43,14 @@ def order_items(rows: pd.DataFrame, currency: str) -> Read:
 
 def orders(rows: pd.DataFrame, currency: str) -> Read:
     """One `order` per row and order id, or a refund; a second, different row of the same order is left out."""
-    rows = _amounts(_refuse(rows, rows["order_id"].isna(), "no order id"), currency)
-    rows = _refuse(rows, rows["value_cents"].isna(), "no amount")
-    rows = _refuse(rows, (rows["value_cents"] <= 0) & ~rows["is_refund"], UNPAID)
+    rows = _amounts(refuse(rows, rows["order_id"].isna(), "no order id"), currency)
+    rows = refuse(rows, rows["value_cents"].isna(), "no amount")
+    rows = refuse(rows, (rows["value_cents"] <= 0) & ~rows["is_refund"], UNPAID)
     mine = rows[rows["reason"].isna() & ~rows["is_refund"]].assign(event="order")
     mine = mine.assign(event_id="order-" + mine["order_id"], hash=_hashes(mine)).sort_values(["event_id", "occurred_at", "hash"])
     first = mine.drop_duplicates("event_id")
     differs = mine[~mine["hash"].isin(first["hash"])].index
-    rows = _refuse(rows, pd.Series(rows.index.isin(differs), rows.index), "a second row of an order that says something else")
+    rows = refuse(rows, pd.Series(rows.index.isin(differs), rows.index), "a second row of an order that says something else")
     refunds, reasons = _refunds(rows, currency)
     return [first.assign(currency=currency), refunds], reasons
 
@@ -58,8 +58,8 @@ def orders(rows: pd.DataFrame, currency: str) -> Read:
 def events(rows: pd.DataFrame, currency: str) -> Read:
     """One event per row; an `order` is known by its order id where it has one, so a double count is one order."""
     rows = _amounts(rows.assign(event=rows["event"].mask(rows["is_refund"], "refund")), currency)
-    rows = _refuse(rows, (rows["event"] == "order") & ~(rows["value_cents"] > 0).fillna(False), UNPAID)
-    rows = _refuse(rows, (rows["event"] == "order_cancelled") & rows["order_id"].isna(), "a cancellation without an order id")
+    rows = refuse(rows, (rows["event"] == "order") & ~(rows["value_cents"] > 0).fillna(False), UNPAID)
+    rows = refuse(rows, (rows["event"] == "order_cancelled") & rows["order_id"].isna(), "a cancellation without an order id")
     rows = rows.assign(value_cents=rows["value_cents"].mask(rows["event"] == "refund", rows["value_cents"].abs()))
     mine = rows[rows["reason"].isna()]
     by_order = ("order-" + mine["order_id"]).where(mine["event"] == "order")
@@ -109,7 +109,7 @@ def _refunds(rows: pd.DataFrame, currency: str) -> tuple[pd.DataFrame, pd.Series
     return found.reset_index().assign(value_cents=found["value_cents"].abs().to_numpy(), currency=currency), rows["reason"]
 
 
-def _refuse(rows: pd.DataFrame, where: pd.Series, reason: str) -> pd.DataFrame:
+def refuse(rows: pd.DataFrame, where: pd.Series, reason: str | pd.Series) -> pd.DataFrame:
     """Give a reason to rows that have none yet."""
     return rows.assign(reason=rows["reason"].mask(rows["reason"].isna() & where.fillna(False), reason))
 

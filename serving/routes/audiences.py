@@ -55,7 +55,7 @@ def get_members(
     """User ids, best first, a page at a time."""
     rows = cut(scorer.release, Rule(**ledger.audience(key).rule)).rows
     ids = [user.decode() for user in scorer.release.users[rows[offset : offset + limit]]]
-    return MembersBody(user_ids=ids, next_offset=offset + limit if offset + limit < len(rows) else None)
+    return MembersBody(release=scorer.release.id, user_ids=ids, next_offset=offset + limit if offset + limit < len(rows) else None)
 
 
 @router.post("/v1/audiences/{key}/exports", status_code=202, summary="Export it to a file")

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 from fastapi import APIRouter, Path, Request
 from starlette.concurrency import run_in_threadpool
 
@@ -12,6 +13,9 @@ from serving.audience import Rule, cut
 from serving.routes.parts import get_current, get_ledger
 from serving.schemas import JourneyBody
 from serving.scorer import Scorer, Status
+
+Members = npt.NDArray[np.bool_]
+MOST_AUDIENCES = 200  # whose members are kept in memory: a byte for each user and audience
 
 router = APIRouter(prefix="/v1/journeys", tags=["journeys"])
 
@@ -49,9 +53,8 @@ async def _branch(audience: str, user_id: str, request: Request) -> JourneyBody:
     else:
         task, inside = await run_in_threadpool(_members, audience, scorer, request)
     score = scorer.score(task, [user_id])[0]
-    known = score.status in (Status.OK, Status.STALE)
-    in_or_out = "in" if inside is not None and known and scorer.row(user_id) in inside else "out"
-    branch = (score.band if inside is None else in_or_out) if known else None
+    row = scorer.row(user_id) if score.status in (Status.OK, Status.STALE, Status.NOT_ELIGIBLE) else None
+    branch = score.band if inside is None or row is None else "in" if inside[row] else "out"
     return JourneyBody(
         audience=audience,
         user_id=user_id,
@@ -69,17 +72,20 @@ async def _branch(audience: str, user_id: str, request: Request) -> JourneyBody:
     )
 
 
-def _members(audience: str, scorer: Scorer, request: Request) -> tuple[str, frozenset[int]]:
-    """The task and member rows of a saved audience; worked out once for each release."""
-    known: dict[tuple[str, str], tuple[str, frozenset[int]]] = request.app.state.__dict__.setdefault("journey_members", {})
-    key = (audience, scorer.release.id)
-    if key not in known:
+def _members(audience: str, scorer: Scorer, request: Request) -> tuple[str, Members]:
+    """The task of a saved audience, and for each user of the snapshot whether they are in it; once for each release."""
+    state = request.app.state
+    known: dict[str, tuple[str, Members]]
+    release_id, known = getattr(state, "journey_members", ("", {}))
+    if release_id != scorer.release.id or len(known) >= MOST_AUDIENCES:
+        known = {}
+    if audience not in known:
         rule = Rule(**get_ledger(request).audience(audience).rule)
-        rows = cut(scorer.release, rule).rows
-        if len(known) > 1_000:
-            known.clear()
-        known[key] = (rule.task, frozenset(np.asarray(rows).tolist()))
-    return known[key]
+        inside = np.zeros(len(scorer.release.users), dtype=np.bool_)
+        inside[cut(scorer.release, rule).rows] = True
+        known[audience] = (rule.task, inside)
+    state.journey_members = (scorer.release.id, known)
+    return known[audience]
 
 
 def _fallback(audience: str, user_id: str, status: str) -> JourneyBody:

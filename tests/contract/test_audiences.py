@@ -156,7 +156,7 @@ def test_names_that_would_harm_a_path_or_a_sheet_are_refused(client, name):
     assert client.post(PATH, {"task": "churn", "top_n": 5, "name": name}).status == 422
 
 
-def test_members_come_best_first_a_page_at_a_time(client, release):
+def test_members_come_best_first_a_page_at_a_time(client, release, published):
     client.post(PATH, {"task": "churn", "top_n": 25, "name": "pages"})
     pages, offset = [], 0
     while offset is not None:
@@ -165,7 +165,7 @@ def test_members_come_best_first_a_page_at_a_time(client, release):
         offset = page["next_offset"]
     assert [len(page) for page in pages] == [10, 10, 5]
     assert [user for page in pages for user in page] == [user.decode() for user in best_first(release, "churn")[:25]]
-    assert client.get(f"{PATH}/pages/members?offset=25").json == {"user_ids": [], "next_offset": None}
+    assert client.get(f"{PATH}/pages/members?offset=25").json == {"release": published.second, "user_ids": [], "next_offset": None}
     assert client.get(f"{PATH}/pages/members?offset=15&limit=10").json["next_offset"] is None
     assert [client.get(f"{PATH}/pages/members?{query}").status for query in ("limit=0", "limit=10001", "offset=-1", "offset=1e3")] == [422] * 4
 

@@ -79,11 +79,11 @@ def test_a_good_model_is_promoted_and_every_rule_is_in_the_text(evidence, test):
     decision = decide(evidence, test, None, calibrated=True, provisional=False)
     assert decision.promote, decision.text
     assert [reason.rule for reason in decision.reasons] == RULES
-    assert decision.text.startswith("promoted\npass  beats rule: AUC gain +0.")
+    assert decision.text.startswith("passed\npass  beats rule: AUC gain +0.")
 
 
 def test_fewer_test_cutoffs_promote_provisionally_and_say_so(evidence, test):
-    assert decide(evidence, test, None, calibrated=True, provisional=True).text.startswith("promoted (provisional: fewer than four test cutoffs)")
+    assert decide(evidence, test, None, calibrated=True, provisional=True).text.startswith("passed (provisional: fewer than four test cutoffs")
 
 
 def test_a_model_of_shuffled_labels_is_refused(evidence, model, baselines, train, test):

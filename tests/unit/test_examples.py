@@ -198,10 +198,16 @@ def test_what_defines_the_seed_does_not_describe_it(ask):
 
 @pytest.mark.parametrize(("positives", "negatives"), [(0, 100), (100, 0), (1, 100), (29, 100), (100, 29)])
 def test_fewer_than_thirty_of_either_class_are_refused_with_the_counts(positives, negatives):
-    y = np.repeat([1, 0], [positives, negatives]).astype(np.int8)
-    with pytest.raises(NoUsableData, match=f"training cutoffs: {positives} positives and {negatives} negatives; at least 30 of each"):
-        require_both_classes(y, "training cutoffs")
+    # Every customer stands at three cutoffs and counts once.
+    with pytest.raises(NoUsableData, match=rf"training cutoffs: {positives} positives and {negatives} negatives \(customers\); at least 30 of each"):
+        require_both_classes(labelled(positives, negatives, cutoffs=3), "training cutoffs")
 
 
 def test_thirty_of_each_are_enough():
-    require_both_classes(np.repeat([1, 0], 30).astype(np.int8), "training cutoffs")
+    require_both_classes(labelled(30, 30, cutoffs=1), "training cutoffs")
+
+
+def labelled(positives: int, negatives: int, cutoffs: int) -> Examples:
+    y = np.tile(np.repeat([1, 0], [positives, negatives]), cutoffs).astype(np.int8)
+    users = np.tile(np.arange(positives + negatives), cutoffs).astype(object)
+    return Examples(np.zeros((len(y), 1)), ("none",), y, users, np.repeat(np.arange(cutoffs), positives + negatives).astype(object))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import lightgbm as lgb
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from training.bundle import standardise
-from training.models import Recipe, blend_logits, fit, fit_logistic, fit_platt, fold_of
+from training.bundle import blend_logits, standardise
+from training.models import Recipe, fit, fit_logistic, fit_platt, fold_of
 
 SMALL = Recipe(trees=40, seeds=2)
 
@@ -47,11 +48,15 @@ def test_the_fit_does_not_change_its_input(data):
     np.testing.assert_array_equal(y, before[1])
 
 
+def boosters(parts):
+    return [lgb.Booster(model_str=text) for text in parts.trees]
+
+
 def test_platt_on_unseen_customers_improves_calibration(data):
     X, y, groups = data
     learn, unseen = np.arange(len(y)) < 1000, np.arange(len(y)) >= 1000
     parts = fit(X[learn], y[learn], groups[learn], SMALL)
-    raw = blend_logits(X[unseen], parts.logistic, parts.trees)
+    raw = blend_logits(X[unseen], parts.logistic, boosters(parts))
     slope, offset = parts.platt
 
     def log_loss(logits: np.ndarray) -> float:
@@ -80,7 +85,7 @@ def test_the_blend_beats_its_logistic_where_no_line_follows(data):
     def share_in_order(scores: np.ndarray) -> float:
         return float((scores[positive][:, None] > scores[~positive][None]).mean())
 
-    assert share_in_order(blend_logits(X[1000:], parts.logistic, parts.trees)) > share_in_order(parts.logistic.logits(X[1000:])) + 0.03
+    assert share_in_order(blend_logits(X[1000:], parts.logistic, boosters(parts))) > share_in_order(parts.logistic.logits(X[1000:])) + 0.03
 
 
 # --- folds ----------------------------------------------------------------------------------------------------------

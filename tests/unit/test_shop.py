@@ -142,7 +142,7 @@ def test_the_source_follows_the_shop_file():
     batch = read_source({"kind": "simulated", "users": 20, "days": 60, "seed": 1}, Shop("x", "Asia/Tokyo", "JPY"))
     assert set(batch.events["currency"].to_pylist()) == {None, "JPY"}
     assert batch.complete_until == simulate(20, 60).batch.complete_until
-    assert set(SOURCES) == {"complete_journey", "simulated", "table"}
+    assert set(SOURCES) == {"complete_journey", "shopify", "simulated", "table", "woocommerce"}
 
 
 HERE = Path(__file__).parents[2]

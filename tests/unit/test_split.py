@@ -43,8 +43,8 @@ def test_given_cutoffs_are_kept_if_they_have_history_and_a_closed_window():
     assert closed([day(89), day(90), day(120), day(170), day(171)], FIRST, day(200), horizon=30) == [day(90), day(120), day(170)]
 
 
-def test_of_many_given_cutoffs_the_last_twenty_four_count():
-    assert closed([day(number) for number in range(100, 200)], FIRST, day(300), horizon=30) == [day(number) for number in range(176, 200)]
+def test_too_many_given_cutoffs_are_thinned_to_the_spacing_of_a_calendar():
+    assert closed([day(number) for number in range(100, 200)], FIRST, day(300), horizon=30) == [day(109), day(139), day(169), day(199)]
 
 
 @given(spans, horizons)
