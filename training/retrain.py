@@ -45,7 +45,8 @@ def retrain(workspace: Workspace, shop: Shop, as_of: date | None = None, names: 
     takes up with the first task that has none. Refused challengers are logged and registered like promoted ones.
 
     Args:
-        as_of: the end of the last label window; by default, as far as the log is complete.
+        as_of: the end of the last label window; by default, as far as the log is complete. Corrections of outcomes that
+            became known later count: they are what happened.
         promote: False leaves every alias as it is.
 
     Raises:

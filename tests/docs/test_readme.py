@@ -85,7 +85,7 @@ def test_every_shop_file_in_the_readme_is_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "examples").glob("*.toml")), ids=lambda path: path.stem)
 def test_every_example_is_a_shop_file(path: Path) -> None:
-    read_shop(path)
+    assert read_shop(path).sources
 
 
 def test_the_glossary_says_every_noun_of_the_code() -> None:

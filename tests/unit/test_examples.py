@@ -204,7 +204,9 @@ def test_fewer_than_thirty_of_either_class_are_refused_with_the_counts(positives
 
 
 def test_thirty_of_each_are_enough():
-    require_both_classes(labelled(30, 30, cutoffs=1), "training cutoffs")
+    examples = labelled(30, 30, cutoffs=1)
+    require_both_classes(examples, "training cutoffs")
+    assert examples.y.sum() == 30
 
 
 def labelled(positives: int, negatives: int, cutoffs: int) -> Examples:
