@@ -191,7 +191,6 @@ def _user_campaigns(events: Table) -> Table:
     return rows.group_by(*KEYS, "campaign").aggregate(
         received=received.cast("int64").sum(),
         redeemed=(~received).cast("int64").sum(),
-        valid_days=received.ifelse(rows.level, ibis.null("int64")).max(),
     )
 
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from features.errors import EncoreError, NoRelease, ReleaseRefused
-from features.files import digest_of, exclusive, new_directory, read_json, sha256_of, write_json
+from features.files import digest_of, exclusive, new_directory, read_json, sha256_of, sha256_of_bytes, write_json
 from features.snapshot import Snapshot
 from features.vocabulary import LONGEST_ID, STAGES
 from serving.arrow import id_array, numbers, read_arrow, write_arrow
@@ -102,7 +102,9 @@ def write_release(
         about: facts that do not change the content, such as the moment of scoring.
     """
     root.mkdir(parents=True, exist_ok=True)
-    content = digest_of([snapshot.manifest["recipe"], snapshot.manifest["as_of"], {task: bundle.digest for task, (bundle, _, _) in models.items()}])
+    # Eligibility is code: a task that asks other people is another release, though its model is the same.
+    parts = {task: [bundle.digest, sha256_of_bytes(eligible.tobytes()), version] for task, (bundle, eligible, version) in models.items()}
+    content = digest_of([snapshot.manifest["recipe"], snapshot.manifest["as_of"], parts])
     release_id = f"{snapshot.as_of}-{content[:12]}"
     sweep(root)
     if _is_whole(root / release_id):
