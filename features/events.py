@@ -6,7 +6,7 @@ History is strictly before `as_of`, in what happened and in what was known. An o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -17,11 +17,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from ibis import Table
 
+from features import admission
 from features.engine import Engine
-from features.errors import InvalidShopFile, InvalidTable, LabelWindowOpen, NoUsableData
+from features.errors import LabelWindowOpen, NoUsableData
 from features.files import digest_of, exclusive, parquet_bytes, read_json, sha256_of_bytes, write_bytes, write_json
+from features.identity import LINK_SCHEMA, current_ids, links_in, moved_ids, stated_links, tombstone, valid_links, without_tombstones
+from features.ledger import CONTENT, Posting, post
 from features.sources.batch import Batch
-from features.vocabulary import EVENT_SCHEMA, EVENTS, LOG_SCHEMA, LONGEST_ID, PRODUCT_SCHEMA
+from features.vocabulary import LOG_SCHEMA, PRODUCT_SCHEMA
 
 EPOCH = date(1970, 1, 1)
 
@@ -48,20 +51,28 @@ def between(table: Table, start: date, end: date) -> Table:
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What one ingest did, in rows."""
+    """What one ingest did, in rows of the source.
+
+    added: new facts. restated: new versions of known facts. duplicates: said before. taken_back: facts that count no
+    longer, or for another user, from some moment on. changes_from: the first day of history that is not what it was
+    before this ingest, where facts became known late; None where all is new.
+    """
 
     source: str
     read: int
     added: int
+    restated: int
     duplicates: int
+    taken_back: int
     quarantined: Mapping[str, int]
     complete_until: date
+    changes_from: date | None = None
 
 
 class EventLog:
     """The events of one shop: immutable Parquet parts and a manifest that names them.
 
-    Appending is atomic and idempotent: parts are named by their content, rows are known by `event_id`, and the
+    Appending is atomic and idempotent: parts are named by their content, facts are known by `event_id`, and the
     manifest is replaced last, so a crash at any moment leaves the log as it was.
     """
 
@@ -71,14 +82,21 @@ class EventLog:
     @property
     def manifest(self) -> dict[str, Any]:
         path = self.directory / "manifest.json"
-        if not path.exists():
-            return {"parts": [], "products": None, "streams": {}, "events": {}, "zone": self.zone, "currency": self.currency}
-        return dict(read_json(path))
+        empty: dict[str, Any] = {"parts": [], "products": None, "links": None, "streams": {}, "events": {}, "days": {}, "tombstones": {}, "receipts": []}
+        return {**empty, "zone": self.zone, "currency": self.currency, **(read_json(path) if path.exists() else {})}
 
     @property
     def digest(self) -> str:
-        """SHA-256 that changes when, and only when, the log's content does."""
-        return digest_of(self.manifest)
+        """SHA-256 that changes when, and only when, what the log says does, however it was split over ingests."""
+        manifest = self.manifest
+        return digest_of([manifest[name] for name in ("days", "products", "links", "streams", "tombstones", "zone", "currency")])
+
+    def digest_before(self, as_of: date) -> str:
+        """The same of what had happened and was known before `as_of`: later ingests leave it as it is, unless they
+        restate history."""
+        manifest, cut = self.manifest, day_number(as_of)
+        days = {day: content for day, content in manifest["days"].items() if int(day) < cut}
+        return digest_of([days, *(manifest[name] for name in ("products", "tombstones", "zone", "currency"))])
 
     @property
     def complete_until(self) -> date:
@@ -100,14 +118,27 @@ class EventLog:
         """The names of the events that occur in the log."""
         return frozenset(self.manifest["events"])
 
-    def events(self, engine: Engine) -> Table:
-        """All events, uncut: for tiles and reports, never for features."""
-        self.complete_until  # noqa: B018 - an empty log is an error here, not an empty table
-        return engine.parquet([self.directory / "parts" / part["file"] for part in self.manifest["parts"]])
+    @property
+    def parts(self) -> list[Path]:
+        """The files of events, each sorted by user, day and known_day."""
+        return [self.directory / "parts" / part["file"] for part in self.manifest["parts"]]
 
-    def products(self, engine: Engine) -> Table:
+    def products(self) -> pa.Table:
+        """What is known of the products now, as PRODUCT_SCHEMA."""
         name = self.manifest["products"]
-        return engine.parquet([self.directory / "products" / name]) if name else engine.arrow(PRODUCT_SCHEMA.empty_table())
+        return pq.read_table(self.directory / "products" / name) if name else PRODUCT_SCHEMA.empty_table()
+
+    def links(self) -> pa.Table:
+        """Which visitor is which user, as `identity.LINK_SCHEMA`."""
+        return valid_links(self._stated_links())
+
+    def _stated_links(self) -> pa.Table:
+        name = self.manifest["links"]
+        return pq.read_table(self.directory / "links" / name) if name else LINK_SCHEMA.empty_table()
+
+    def current_ids(self) -> dict[str, str]:
+        """Linked id -> the user it belongs to by all that is known now."""
+        return current_ids(self.links())
 
     def before(self, table: Table, as_of: date) -> Table:
         """History: rows of any table of this log (events or tiles) strictly before `as_of`."""
@@ -123,158 +154,142 @@ class EventLog:
             raise LabelWindowOpen(start, end, self.complete_until)
         return between(table, start, end)
 
-    def append(self, batch: Batch) -> IngestReport:
-        """Add what is new in a batch.
+    def has(self, receipt: str) -> bool:
+        """Whether what has this receipt was appended before."""
+        return receipt in self.manifest["receipts"]
+
+    def append(self, batch: Batch, receipt: str | None = None) -> IngestReport:
+        """Add what a batch says and the log does not.
+
+        Args:
+            receipt: names the batch's content, so that it need not be read a second time.
 
         Raises:
             InvalidTable: the batch breaks the canonical schema (all problems listed); nothing was written.
             NoUsableData: the batch has no usable row; nothing was written.
         """
-        check_events(batch.events, batch.name, self.currency)
+        admission.check_events(batch.events, batch.name, self.currency)
         with exclusive(self.directory / ".lock", "An ingest into this log", wait=True):
-            return self._append(batch)
+            return self._append(batch, Engine(), receipt)
 
-    def _append(self, batch: Batch) -> IngestReport:
+    def _append(self, batch: Batch, engine: Engine, receipt: str | None) -> IngestReport:
         manifest = self.manifest
-        check_same_shop(manifest, self.zone, self.currency)
-        named, nameless = drop_unusable_ids(batch.events)
-        rows, future = drop_future(named)
-        new = drop_known(rows, self._known_ids(manifest))
-        if batch.refunds_are_totals:
-            new = refund_growth(new, self._known_refunds(manifest))
-        quarantined = dict(batch.quarantined)
-        if nameless:
-            quarantined[f"user id is empty, longer than {LONGEST_ID} bytes or has control characters"] = nameless
-        if future:
-            quarantined["happened more than a day after it became known (a wrong device clock?)"] = future
-        if not rows.num_rows:
+        admission.check_same_shop(manifest, self.zone, self.currency)
+        events, deleted = without_tombstones(batch.events, manifest["tombstones"])
+        rows, quarantined = admission.usable(events, dict(batch.quarantined))
+        if not rows.num_rows and not deleted:
             raise NoUsableData(f"{batch.name} has no usable row: {quarantined or 'the file is empty'}. Nothing was written.")
-        if new.num_rows:
-            content = parquet_bytes(localise(new, self.zone))
-            name = f"{sha256_of_bytes(content)[:16]}.parquet"
-            write_bytes(self.directory / "parts" / name, content)
-            manifest["parts"] = [*manifest["parts"], {"file": name, "rows": new.num_rows, "source": batch.name}]
-            for kind in pc.value_counts(new["event"]).to_pylist():
-                manifest["events"][kind["values"]] = manifest["events"].get(kind["values"], 0) + kind["counts"]
-        manifest["products"] = self._merge_products(manifest["products"], batch.products)
+        stated = stated_links(self._stated_links(), links_in(rows))
+        links = valid_links(stated)
+        if batch.refunds_are_totals:
+            rows = admission.refund_growth(rows, self._known_refunds(engine))
+        posting = self._post(rows, links, batch, engine)
+        if posting.clashes:
+            quarantined[admission.CLASH] = posting.clashes
+        changes_from = self._write_part(posting.rows, manifest, batch.name, engine)
+        manifest["links"] = self._write_table("links", stated) if stated.num_rows else None
+        manifest["products"] = self._merge_products(batch.products)
+        manifest["receipts"] = sorted({*manifest["receipts"], *([receipt] if receipt else [])})
         stream = manifest["streams"].setdefault(batch.stream or batch.name, {"complete_until": "", "orders": False})
         stream["complete_until"] = max(stream["complete_until"], batch.complete_until.isoformat())
-        stream["orders"] |= pc.any(pc.equal(rows["event"], "order")).as_py()
+        stream["orders"] |= bool(pc.any(pc.equal(rows["event"], "order")).as_py())
         write_json(self.directory / "manifest.json", manifest)
         return IngestReport(
             source=batch.name,
-            read=batch.events.num_rows + sum(batch.quarantined.values()),
-            added=new.num_rows,
-            duplicates=rows.num_rows - new.num_rows,
-            quarantined=quarantined,
+            read=batch.events.num_rows + len(batch.refused),
+            added=posting.added,
+            restated=posting.restated,
+            duplicates=rows.num_rows - posting.added - posting.restated - posting.clashes,
+            taken_back=int(pc.sum(pc.equal(posting.rows["sign"], -1)).as_py() or 0) - posting.restated,
+            quarantined=quarantined | ({"the user was deleted from this log": deleted} if deleted else {}),
             complete_until=self.complete_until,
+            changes_from=changes_from,
         )
 
-    def _known_ids(self, manifest: dict[str, Any]) -> pa.ChunkedArray:
-        ids = [pq.read_table(self.directory / "parts" / part["file"], columns=["event_id"])["event_id"].chunks for part in manifest["parts"]]
-        return pa.chunked_array([chunk for chunks in ids for chunk in chunks], type=pa.string())
+    def _post(self, rows: pa.Table, links: pa.Table, batch: Batch, engine: Engine) -> Posting:
+        """Most facts are new and simple and go straight in; those that are not meet what the log has of them."""
+        offs = admission.cancellations(engine, rows, self.parts)
+        existing = admission.affected(engine, rows, self.parts, moved_ids(self.links(), links))
+        simple = admission.simple_rows(rows, existing, offs, links)
+        straight, tangled = rows.filter(simple), rows.filter(pc.invert(simple))
+        posting = post(tangled.select([*CONTENT, "known_at"]), existing, offs, links, batch.written)
+        plain = admission.as_ledger(straight)
+        everything = pa.concat_tables([plain, posting.rows.select(plain.column_names).cast(plain.schema)])
+        return Posting(everything, posting.added + plain.num_rows, posting.restated, posting.duplicates, posting.clashes)
 
-    def _known_refunds(self, manifest: dict[str, Any]) -> pa.Table:
-        paths = [self.directory / "parts" / part["file"] for part in manifest["parts"]]
-        parts = [pq.read_table(path, columns=["order_id", "value_cents"], filters=[("event", "==", "refund")]) for path in paths]
-        return pa.concat_tables([EVENT_SCHEMA.empty_table().select(["order_id", "value_cents"]), *parts])
+    def _write_part(self, rows: pa.Table, manifest: dict[str, Any], source: str, engine: Engine) -> date | None:
+        if not rows.num_rows:
+            return None
+        ordered = engine.sql(f"SELECT * FROM rows ORDER BY {', '.join(ORDER)}", rows=admission.localise(rows, self.zone)).cast(LOG_SCHEMA)  # noqa: S608
+        manifest["parts"] = [*manifest["parts"], {"file": self._write_table("parts", ordered), "rows": ordered.num_rows, "source": source}]
+        for kind in ordered.group_by("event").aggregate([("sign", "sum")]).to_pylist():
+            manifest["events"][kind["event"]] = manifest["events"].get(kind["event"], 0) + kind["sign_sum"]
+        latest = max((int(day) for day in manifest["days"]), default=None)
+        sums = admission.content_sums(engine, ordered)
+        add_to_days(manifest, sums, 1)
+        return None if latest is None or min(sums) > latest else day_of(min(sums))
 
-    def _merge_products(self, name: str | None, products: pa.Table | None) -> str | None:
+    def _known_refunds(self, engine: Engine) -> pa.Table:
+        query = "SELECT order_id, sum(value_cents * sign)::BIGINT AS value_cents FROM log WHERE event = 'refund' GROUP BY order_id"
+        return engine.sql(query, log=self.parts) if self.parts else pa.table({"order_id": pa.array([], pa.string()), "value_cents": pa.array([], pa.int64())})
+
+    def _merge_products(self, products: pa.Table | None) -> str | None:
+        known = self.products()
         if products is None or not products.num_rows:
-            return name
-        known = pq.read_table(self.directory / "products" / name) if name else PRODUCT_SCHEMA.empty_table()
+            return str(self.manifest["products"]) if known.num_rows else None
         kept = known.filter(pc.invert(pc.is_in(known["product_id"], products["product_id"])))
-        merged = pa.concat_tables([kept, products.select(PRODUCT_SCHEMA.names).cast(PRODUCT_SCHEMA)]).sort_by("product_id")
-        content = parquet_bytes(merged)
-        merged_name = f"{sha256_of_bytes(content)[:16]}.parquet"
-        write_bytes(self.directory / "products" / merged_name, content)
-        return merged_name
+        return self._write_table("products", pa.concat_tables([kept, products.select(PRODUCT_SCHEMA.names).cast(PRODUCT_SCHEMA)]).sort_by("product_id"))
+
+    def _write_table(self, folder: str, table: pa.Table) -> str:
+        content = parquet_bytes(table)
+        name = f"{sha256_of_bytes(content)[:16]}.parquet"
+        write_bytes(self.directory / folder / name, content)
+        return name
+
+    def bury(self, user_ids: Iterable[str], kind: str) -> int:
+        """Keep users out for good: "suppressed" ones are in no snapshot, "deleted" ones are erased from the log too, with
+        every visitor that turned out to be them. What of them arrives later is left out. Returns the rows erased."""
+        links = self._stated_links()
+        owners = self.current_ids()
+        named = set(user_ids)
+        named |= {visitor for visitor, owner in owners.items() if owner in named}
+        with exclusive(self.directory / ".lock", "An ingest into this log", wait=True):
+            manifest, erased = self.manifest, 0
+            known = manifest["tombstones"]
+            manifest["tombstones"] = known | {mark: kind for mark in map(tombstone, named) if known.get(mark) != "deleted"}
+            if kind == "deleted":
+                erased = self._erase(named, manifest, Engine())
+                gone = pa.array(sorted(named), pa.string())
+                links = links.filter(pc.invert(pc.or_(pc.is_in(links["from_id"], gone), pc.is_in(links["to_id"], gone))))
+                manifest["links"] = self._write_table("links", links) if links.num_rows else None
+            stale = {*self.parts, *(self.directory / "links").glob("*.parquet")}
+            write_json(self.directory / "manifest.json", manifest)
+            for path in stale - {*self.parts, self.directory / "links" / str(manifest["links"])}:
+                path.unlink()
+        return erased
+
+    def _erase(self, named: set[str], manifest: dict[str, Any], engine: Engine) -> int:
+        gone, erased = pa.array(sorted(named), pa.string()), 0
+        for part in list(manifest["parts"]):
+            table = pq.read_table(self.directory / "parts" / part["file"])
+            mine = pc.or_(pc.is_in(table["user_id"], gone), pc.is_in(table["given_id"], gone))
+            rows = table.filter(mine)
+            if not rows.num_rows:
+                continue
+            erased += rows.num_rows
+            add_to_days(manifest, admission.content_sums(engine, rows), -1)
+            kept = table.filter(pc.invert(mine))
+            place = manifest["parts"].index(part)
+            manifest["parts"][place : place + 1] = [{**part, "file": self._write_table("parts", kept), "rows": kept.num_rows}] if kept.num_rows else []
+        return erased
 
 
-def check_events(events: pa.Table, name: str, currency: str) -> None:
-    """Hold a table against the canonical schema.
-
-    Raises:
-        InvalidTable: with every problem found.
-    """
-    problems = []
-    for field in EVENT_SCHEMA:
-        if field.name not in events.column_names:
-            problems.append(f"column '{field.name}' is missing")
-        elif events.schema.field(field.name).type != field.type:
-            problems.append(f"column '{field.name}' is {events.schema.field(field.name).type}, not {field.type}")
-        elif not field.nullable and events[field.name].null_count:
-            problems.append(f"column '{field.name}' has {events[field.name].null_count} empty value(s); none is allowed")
-    if not problems:
-        unknown = sorted(set(pc.unique(events["event"]).to_pylist()) - set(EVENTS))
-        problems += [f"event '{event}' is not a canonical event; known: {', '.join(EVENTS)}" for event in unknown]
-        other = sorted(set(pc.unique(events["currency"]).to_pylist()) - {None, currency})
-        if other:
-            problems.append(f"amounts in {', '.join(other)} cannot be added to amounts in {currency}; convert them first")
-    if problems:
-        raise InvalidTable(name, problems)
+ORDER = ("user_id", "day", "known_day", "occurred_at", "event_id", "known_at", "sign")
 
 
-def check_same_shop(manifest: Mapping[str, Any], zone: str, currency: str) -> None:
-    """Days and amounts already in the log were made with the zone and currency of its first ingest.
-
-    Raises:
-        InvalidShopFile: the shop file says something else now.
-    """
-    was = {"zone": manifest["zone"], "currency": manifest["currency"]}
-    changed = [f"{name} is '{now}', but the log was made with '{was[name]}'" for name, now in (("zone", zone), ("currency", currency)) if now != was[name]]
-    if changed:
-        raise InvalidShopFile("encore.toml", [f"{problem}; put it back, or ingest into a new workspace" for problem in changed])
-
-
-def drop_unusable_ids(events: pa.Table) -> tuple[pa.Table, int]:
-    """Leave out events whose user id nobody could ask for; also returns how many."""
-    ids = events["user_id"]
-    length = pc.binary_length(ids)
-    sized = pc.and_(pc.greater(length, 0), pc.less_equal(length, LONGEST_ID))
-    usable = events.filter(pc.and_(sized, pc.invert(pc.match_substring_regex(ids, r"\p{C}"))))
-    return usable, events.num_rows - usable.num_rows
-
-
-def drop_future(events: pa.Table) -> tuple[pa.Table, int]:
-    """Leave out events that happened more than a day after they became known; also returns how many."""
-    late = pc.subtract(events["occurred_at"], events["known_at"])
-    usable = events.filter(pc.less_equal(late, pa.scalar(86_400_000_000, pa.duration("us"))))
-    return usable, events.num_rows - usable.num_rows
-
-
-def drop_known(events: pa.Table, known: pa.ChunkedArray) -> pa.Table:
-    """The rows with an event_id that is neither in `known` nor earlier in `events`, in a canonical order."""
-    rows = events.select(EVENT_SCHEMA.names).sort_by([(name, "ascending") for name in ("user_id", "occurred_at", "event_id", "known_at")])
-    rows = rows.filter(pc.invert(pc.is_in(rows["event_id"], known)))
-    first = rows.append_column("row", pa.array(range(rows.num_rows))).group_by("event_id").aggregate([("row", "min")])
-    return rows if first.num_rows == rows.num_rows else rows.take(first["row_min"].sort())
-
-
-def refund_growth(events: pa.Table, known: pa.Table) -> pa.Table:
-    """Refunds that say their order's total so far, as what each adds to the known refunds of that order.
-
-    A total that adds nothing is left out: it comes from an older export.
-    """
-    sums = known.group_by("order_id").aggregate([("value_cents", "sum")])
-    refunded = sums["value_cents_sum"].take(pc.index_in(events["order_id"], sums["order_id"]))
-    is_refund = pc.equal(events["event"], "refund")
-    added = pc.if_else(is_refund, pc.subtract(events["value_cents"], pc.fill_null(refunded, 0)), events["value_cents"])
-    grown = events.set_column(events.column_names.index("value_cents"), EVENT_SCHEMA.field("value_cents"), added)
-    return grown.filter(pc.or_(pc.invert(is_refund), pc.fill_null(pc.greater(added, 0), False)))
-
-
-def localise(events: pa.Table, zone: str) -> pa.Table:
-    """Add day, known_day and hour in the shop's zone."""
-
-    def local(column: str) -> pa.ChunkedArray:
-        return pc.local_timestamp(pc.cast(events[column], pa.timestamp("us", zone)))
-
-    def day(moments: pa.ChunkedArray) -> pa.ChunkedArray:
-        return pc.cast(pc.cast(moments, pa.date32()), pa.int32())
-
-    occurred = local("occurred_at")
-    columns = {"day": day(occurred), "known_day": day(local("known_at")), "hour": pc.cast(pc.hour(occurred), pa.int32())}
-    for name, values in columns.items():
-        events = events.append_column(name, values)
-    return events.cast(LOG_SCHEMA)
+def add_to_days(manifest: Mapping[str, Any], sums: Mapping[int, int], sign: int) -> None:
+    """Add to, or take from, the sums that say what is in each day; a day with nothing in it is not named."""
+    days = manifest["days"]
+    for day, content in sums.items():
+        total = (int(days.pop(str(day), "0"), 16) + sign * content) % 2**64
+        days |= {str(day): f"{total:016x}"} if total else {}

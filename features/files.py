@@ -70,10 +70,13 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_bytes())
 
 
+ROW_GROUP = 131_072  # rows: what a reader of a range of users has to read at least
+
+
 def parquet_bytes(table: pa.Table) -> bytes:
     """Parquet with settings that are cheap to write and give the same bytes for the same table."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="lz4")
+    pq.write_table(table, sink, compression="lz4", row_group_size=ROW_GROUP)
     return bytes(sink.getvalue())
 
 

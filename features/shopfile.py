@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from features.errors import InvalidShopFile
 from features.files import digest_of
+from features.tile_columns import DAY_CODES
 from features.vocabulary import EVENTS
 
 DEFAULT_INTEREST: Mapping[str, tuple[str, ...]] = {
@@ -21,8 +22,11 @@ DEFAULT_INTEREST: Mapping[str, tuple[str, ...]] = {
     "strong": ("cart_add", "checkout"),
 }
 MAPPED = ("user_id", "order_id", "occurred_at", "known_at", "product_id", "quantity", "amount", "price", "discount", "event",
-          "event_id", "category", "brand", "department", "campaign", "channel", "detail", "level")  # fmt: skip
-SOURCE_KEYS = ("kind", "path", "rows", "time_zone", "time_unit", "columns", "refund_when", "events", "complete_until", "users", "days", "seed")
+          "event_id", "category", "brand", "department", "campaign", "channel", "detail", "level",
+          "anonymous_id", "currency", "coupon", "source", "medium", "landing_url")  # fmt: skip
+SOURCE_KEYS = ("kind", "path", "rows", "time_zone", "time_unit", "columns", "refund_when", "events", "complete_until", "users", "days", "seed",
+               "url", "query", "table", "mapping", "statuses", "amount_unit", "currency", "own_domains",
+               "revenue_includes")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,16 @@ class Shop:
     Args:
         name: for headings.
         zone: IANA name of the zone whose midnights are the cutoffs.
-        currency: ISO code; amounts in another currency are refused.
+        currency: ISO code; amounts in another currency are converted by `rates`, and left out without them.
         sources: one mapping per source, in the order in which they are read.
         horizons: task -> days, where the default does not suit.
         interest: interest level -> canonical events that show it.
         attributes: declared attributes of users that become features, as the sources name them.
         tasks: the predictions to train; empty means all that the data permit.
+        rates: a CSV of dated currency rates, see `features.rates`.
+        tiers: growth value from which each membership rank is reached, rank 0 first.
+        daily_use: product or category -> pieces used up in a day, where goods are used up.
+        rfm: where recency, frequency and money split buyers: "median", "mean" or a quantile between 0 and 1.
         path: the file this was read from; relative paths of sources start at its folder.
     """
 
@@ -49,15 +57,20 @@ class Shop:
     interest: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(DEFAULT_INTEREST))
     attributes: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
+    rates: str | None = None
+    tiers: tuple[int, ...] = ()
+    daily_use: Mapping[str, float] = field(default_factory=dict)
+    rfm: str | float = "median"
     path: Path = Path("encore.toml")
 
     @property
     def digest(self) -> str:
         """SHA-256 of the settings that shape features and models (not of where the data come from)."""
-        return digest_of([self.zone, self.currency, dict(self.horizons), {k: list(v) for k, v in self.interest.items()}, list(self.attributes)])
+        interest = {level: list(events) for level, events in self.interest.items()}
+        return digest_of([self.zone, self.currency, dict(self.horizons), interest, self.attributes, self.tiers, dict(self.daily_use), self.rfm])
 
 
-SHOP_KEYS = ("name", "zone", "currency", "sources", "horizons", "interest", "attributes", "tasks")
+SHOP_KEYS = ("name", "zone", "currency", "sources", "horizons", "interest", "attributes", "tasks", "rates", "tiers", "daily_use", "rfm")
 
 
 def read_shop(path: Path) -> Shop:
@@ -73,7 +86,7 @@ def read_shop(path: Path) -> Shop:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidShopFile(str(path), [str(error)]) from None
-    problems = _problems(content, text)
+    problems = _problems(content, text) + _rates_problems(content, path.parent, text)
     if problems:
         raise InvalidShopFile(str(path), problems)
     return Shop(
@@ -85,6 +98,10 @@ def read_shop(path: Path) -> Shop:
         interest={level: tuple(events) for level, events in content.get("interest", DEFAULT_INTEREST).items()},
         attributes=tuple(content.get("attributes", ())),
         tasks=tuple(content.get("tasks", ())),
+        rates=content.get("rates"),
+        tiers=tuple(content.get("tiers", ())),
+        daily_use=content.get("daily_use", {}),
+        rfm=content.get("rfm", "median"),
         path=path,
     )
 
@@ -113,6 +130,15 @@ def _problems(content: Mapping[str, Any], text: str) -> list[str]:
     return problems
 
 
+def _rates_problems(content: Mapping[str, Any], folder: Path, text: str) -> list[str]:
+    rates = content.get("rates")
+    if rates is None or (isinstance(rates, str) and (folder / rates).is_file()):
+        return []
+    near = get_close_matches(str(rates), [file.name for file in folder.glob("*.csv")], n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ' It is a CSV with the columns date, currency and rate, such as rates = "rates.csv".'
+    return [f'{_line("rates", text)}the file {rates!r} of "rates" does not exist beside the shop file.{hint}']
+
+
 def _source_problems(source: Mapping[str, Any], text: str) -> list[str]:
     problems = [_unknown(key, SOURCE_KEYS, text, "setting of a source") for key in source if key not in SOURCE_KEYS]
     if "kind" not in source:
@@ -138,14 +164,15 @@ _SHAPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "attributes": (lambda value: _is_list_of(str, value), 'a list of names, such as ["age"]'),
     "tasks": (lambda value: _is_list_of(str, value), 'a list of predictions, such as ["churn"]'),
+    "tiers": (lambda value: _is_list_of(int, value) and value == sorted(value), "a rising list of growth values, such as [0, 1000, 5000]"),
+    "daily_use": (
+        lambda value: isinstance(value, dict) and all(isinstance(use, int | float) and use > 0 for use in value.values()),
+        'a table of pieces used per day, such as [daily_use] and below it: "face cream" = 0.02',
+    ),
+    "rfm": (lambda value: value in ("median", "mean") or (isinstance(value, float) and 0 < value < 1), '"median", "mean" or a quantile such as 0.8'),
 }
 # Columns of the day tiles: an interest level of such a name would hide one.
-TAKEN = (
-    *("user_id", "day", "known_day", "age", "actions", "items", "stars", "delivery_days"),
-    *("revenue_cents", "discount_cents", "coupon_cents", "refund_cents"),
-    *("weekend_orders", "coupon_orders", "night_orders", "morning_orders", "afternoon_orders", "evening_orders"),
-    *(column for column, _ in EVENTS.values()),
-)
+TAKEN = ("user_id", "day", "known_day", "age", "actions", *DAY_CODES)
 _EXAMPLE = {"name": "My shop", "zone": "Europe/London", "currency": "GBP"}
 
 

@@ -9,33 +9,35 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import ibis
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-from ibis import Table
 
-from features import view, views
-from features.engine import Engine
-from features.errors import NoUsableData, UnknownName
+from features import aggregates, kernels, norms, view, views, windows
+from features.aggregates import DayPart, Part
+from features.errors import UnknownName
 from features.events import EventLog
 from features.files import code_digest, digest_of
+from features.identity import tombstone
+from features.norms import MEASURED_ON, Norms
 from features.shopfile import Shop
-from features.tiles import TILES_CODE, History, Tiles
-from features.view import Feature, FeatureView, features_of
+from features.tiles import TILES_CODE, supply_of
+from features.view import Derived, Feature, features_of
 from features.views import all_views
-from features.vocabulary import STAGES
+from features.vocabulary import EVENTS, STAGES
 
-CATALOGUE_CODE = code_digest(Path(__file__), Path(view.__file__), Path(views.__file__).parent)
+MADE_BY = (view, aggregates, kernels, windows, norms)
+CATALOGUE_CODE = code_digest(Path(__file__), *(Path(str(module.__file__)) for module in MADE_BY), Path(views.__file__).parent)
+ORDERS = DayPart("sum", "orders")  # decides the stage
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """Behaviour vectors of all users known before `as_of`.
 
-    table: user_id (sorted), stage, then one float64 column per feature; null is "no value".
-    manifest: as_of, rows, catalogue, data digest, feature dictionary.
+    table: user_id (sorted), stage, the labels as text, then one float64 column per feature; NaN is "no value".
+    manifest: as_of, rows, catalogue, norms, data digest, feature dictionary.
     """
 
     table: pa.Table
@@ -48,6 +50,11 @@ class Snapshot:
     @property
     def feature_names(self) -> list[str]:
         return [entry["name"] for entry in self.manifest["features"]]
+
+    @property
+    def label_names(self) -> list[str]:
+        """Columns with words for people, which no model sees."""
+        return [entry["name"] for entry in self.manifest["labels"]]
 
     @cached_property
     def user_ids(self) -> pd.Index:
@@ -74,71 +81,86 @@ class Snapshot:
 
 
 def catalogue(shop: Shop, kinds: frozenset[str]) -> list[Feature]:
-    """The features that a shop with these kinds of events has, in a fixed order."""
-    return [feature for family in all_views(shop) for feature in features_of(family, kinds, shop.interest)]
+    """The features and labels that a shop with these kinds of events has, in a fixed order."""
+    found: dict[str, Feature] = {}
+    for family in all_views(shop):
+        for feature in features_of(family, kinds, shop.interest, found):
+            found[feature.name] = feature
+    return list(found.values())
 
 
-def recipe_digest(log: EventLog, shop: Shop) -> str:
-    """What a snapshot is made by and from, besides its date: catalogue, shop settings, data."""
+def absent(shop: Shop, kinds: frozenset[str]) -> list[str]:
+    """Features left out because the shop has no such events."""
+    present = {feature.name for feature in catalogue(shop, kinds)}
+    return [feature.name for feature in catalogue(shop, frozenset(EVENTS)) if feature.name not in present]
+
+
+def recipe_digest(log: EventLog, shop: Shop, as_of: date) -> str:
+    """What a snapshot is made by and from: catalogue, shop settings, and the data known before its date."""
     names = [feature.describe() for feature in catalogue(shop, log.kinds)]
-    return digest_of([names, CATALOGUE_CODE, TILES_CODE, shop.digest, log.digest])
+    return digest_of([names, CATALOGUE_CODE, TILES_CODE, shop.digest, supply_of(log.products(), shop), log.digest_before(as_of)])
 
 
-def build_snapshot(tiles: Tiles, as_of: date, engine: Engine) -> Snapshot:
-    """Compute every feature of the catalogue for every user known before `as_of`.
-
-    Raises:
-        NoUsableData: nobody is known before that date.
-    """
-    log, shop = tiles.log, tiles.shop
+def describe(log: EventLog, shop: Shop, as_of: date, measured: Norms) -> dict[str, Any]:
+    """The manifest of a snapshot, but for what is known only when it is written."""
     features = catalogue(shop, log.kinds)
-    history = tiles.before(as_of).staged(engine)
-    expression = digest_of([[feature.describe() for feature in features], shop.digest])
-    table = engine.collect_staged(expression, lambda: _vectors(history, features), ["user_id"])
-    if not table.num_rows:
-        raise NoUsableData(f"No user is known before {as_of}; the log holds events up to {log.complete_until}.")
-    manifest = {
+    return {
         "as_of": as_of.isoformat(),
-        "rows": table.num_rows,
-        "features": [feature.describe() for feature in features],
-        "recipe": recipe_digest(log, shop),
-        "data": log.digest,
+        "features": [feature.describe() for feature in features if not feature.is_label],
+        "labels": [feature.describe() for feature in features if feature.is_label],
+        "families": list(dict.fromkeys(feature.view for feature in features)),
+        "absent": absent(shop, log.kinds),
+        "norms": measured.describe(),
+        "recipe": recipe_digest(log, shop, as_of),
+        "data": log.digest_before(as_of),
         "complete_until": log.complete_until.isoformat(),
         "zone": log.zone,
         "currency": log.currency,
     }
-    return Snapshot(table, manifest)
 
 
-def _vectors(history: History, features: Sequence[Feature]) -> Table:
-    users = _regular(history, features)
-    for family, window in dict.fromkeys((feature.view, feature.window) for feature in features if feature.column.aggregate is None):
-        mine = [feature for feature in features if (feature.view, feature.window) == (family, window) and feature.column.aggregate is None]
-        users = users.left_join(_irregular(history, family, window, mine), "user_id").drop("user_id_right")
-    values = {feature.name: _or_empty(users[feature.name].cast("float64"), feature) for feature in features}
-    return users.select("user_id", "stage", **values)
+def parts_of(features: Sequence[Feature]) -> list[Part]:
+    """All integers that the features need, and the one that decides the stage."""
+    return [ORDERS, *(part for feature in features for part in feature.parts)]
 
 
-def _regular(history: History, features: Sequence[Feature]) -> Table:
-    """All regular features in one aggregate over the user's days."""
-    rows = history.user_days
-    regular = [(feature, feature.column.aggregate) for feature in features if feature.column.aggregate is not None]
-    integers = {f"{feature.name}__{number}": part(rows, feature.window) for feature, aggregate in regular for number, part in enumerate(aggregate.parts)}
-    sums = rows.group_by("user_id").aggregate(placed=rows.orders.sum(), **integers)
-    values = {
-        feature.name: aggregate.finish(*(sums[f"{feature.name}__{number}"] for number in range(len(aggregate.parts))), window=feature.window)
-        for feature, aggregate in regular
-    }
-    stage = ibis.cases((sums.placed <= 0, STAGES[0]), (sums.placed == 1, STAGES[1]), else_=STAGES[2])
-    return sums.select("user_id", stage=stage, **values)
+def needed_for_norms(features: Sequence[Feature]) -> list[Feature]:
+    return [feature for feature in features if feature.name in MEASURED_ON]
 
 
-def _irregular(history: History, family: FeatureView, window: int | None, features: Sequence[Feature]) -> Table:
-    if family.rows is None:
-        raise TypeError(f"view '{family.name}' has columns without an aggregate but no rows function")
-    table = family.rows(history, window)
-    return table.select("user_id", **{feature.name: table[feature.column.name] for feature in features})
+def finish(features: Sequence[Feature], parts: Mapping[Part, Any], measured: Norms) -> dict[str, Any]:
+    """Name -> values of every feature and label, from integers; the same code whichever engine counted them."""
+    values: dict[str, Any] = {}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for feature in features:
+            source = feature.column.source
+            if isinstance(source, Derived):
+                found: Any = source.compute(values, measured)
+            else:
+                found = source.finish(feature.window, *(parts[part] for part in feature.parts))
+            values[feature.name] = found if feature.is_label else _or_empty(found, feature.column.empty)
+    return values
 
 
-def _or_empty(value: ibis.expr.types.NumericValue, feature: Feature) -> ibis.expr.types.NumericValue:
-    return value if feature.column.empty is None else value.fill_null(float(feature.column.empty))
+def _or_empty(values: npt.NDArray[Any], empty: float | None) -> npt.NDArray[np.float64]:
+    numbers = values.astype(np.float64, copy=False)
+    return numbers if empty is None else np.where(np.isnan(numbers), empty, numbers)
+
+
+def vectors(users: pa.Array, parts: Mapping[Part, Any], features: Sequence[Feature], measured: Norms, out: frozenset[str]) -> pa.Table:
+    """The rows of a snapshot for some users.
+
+    Args:
+        out: tombstones of users who must stay out.
+    """
+    if out:
+        rows = pa.array([place for place, name in enumerate(users.to_pylist()) if tombstone(name) not in out], pa.int64())
+        users, parts = users.take(rows), {part: values[rows] if isinstance(values, np.ndarray) else values.take(rows) for part, values in parts.items()}
+    values = finish(features, parts, measured)
+    stage = pa.DictionaryArray.from_arrays(pa.array(np.clip(parts[ORDERS], 0, 2), pa.int32()), pa.array(STAGES)).cast(pa.string())
+    columns: dict[str, Any] = {"user_id": users, "stage": stage}
+    columns |= {feature.name: values[feature.name].cast(pa.string()) for feature in features if feature.is_label}
+    columns |= {feature.name: pa.array(values[feature.name]) for feature in features if not feature.is_label}
+    # Numbers are never null: NaN is "no value", and costs less to write.
+    schema = pa.schema([pa.field(name, column.type, nullable=column.type == pa.string()) for name, column in columns.items()])
+    return pa.table(list(columns.values()), schema=schema)

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
+from threading import Condition
+from typing import Any
 
+import ibis
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.engine import Engine
+from features.engine import connect, read_parquet
 from features.errors import NoUsableData, SnapshotRefused
-from features.files import new_directory, parquet_bytes, read_json, sha256_of, sha256_of_bytes, write_bytes, write_json
-from features.snapshot import Snapshot, build_snapshot, recipe_digest
-from features.tiles import Tiles
+from features.events import day_number
+from features.files import new_directory, read_json, sha256_of, write_json
+from features.logs import log as logger
+from features.norms import Norms, norms_of
+from features.relational import collected, integers
+from features.snapshot import Snapshot, catalogue, describe, finish, needed_for_norms, parts_of, recipe_digest, vectors
+from features.tiles import Tiles, supply_of
+from features.view import Feature
+from features.windows import Plan, Reader
+
+GROUP = 16_384  # rows of a Parquet row group, whatever the buckets were, so that equal data give equal bytes
 
 
 class SnapshotStore:
@@ -23,25 +40,163 @@ class SnapshotStore:
     def path(self, as_of: date, recipe: str) -> Path:
         return self.directory / f"{as_of.isoformat()}-{recipe[:16]}"
 
-    def get(self, tiles: Tiles, as_of: date, engine: Engine) -> Snapshot:
+    def get(self, tiles: Tiles, as_of: date, threads: int | None = None) -> Snapshot:
         """The snapshot as of a date: read when the same data and catalogue made it before, built and kept otherwise.
 
         Raises:
-            NoUsableData: the log does not reach the date.
+            NoUsableData: the log does not reach the date, or nobody is known before it.
         """
-        if as_of > tiles.log.complete_until:
-            raise NoUsableData(f"A snapshot as of {as_of} would miss events: the log is complete only until {tiles.log.complete_until}.")
-        path = self.path(as_of, recipe_digest(tiles.log, tiles.shop))
-        return read_snapshot(path) if path.exists() else self.put(build_snapshot(tiles, as_of, engine))
+        return read_snapshot(self.build(tiles, [as_of], threads)[0])
 
-    def put(self, snapshot: Snapshot) -> Snapshot:
-        """Write a snapshot; one of the same date and recipe stays as it is."""
-        content = parquet_bytes(snapshot.table)
-        manifest = {**snapshot.manifest, "sha256": sha256_of_bytes(content)}
-        with new_directory(self.path(snapshot.as_of, manifest["recipe"])) as new:
-            write_bytes(new / "vectors.parquet", content)
-            write_json(new / "manifest.json", manifest)
-        return Snapshot(snapshot.table, manifest)
+    def build(self, tiles: Tiles, cutoffs: Sequence[date], threads: int | None = None) -> list[Path]:
+        """Make the snapshots of several dates that are not there yet, in one pass over the tiles; returns their folders.
+
+        Raises:
+            NoUsableData: the log does not reach a date, or nobody is known before it.
+        """
+        until = tiles.log.complete_until
+        if late := [as_of for as_of in cutoffs if as_of > until]:
+            raise NoUsableData(f"A snapshot as of {late[0]} would miss events: the log is complete only until {until}.")
+        paths = {as_of: self.path(as_of, recipe_digest(tiles.log, tiles.shop, as_of)) for as_of in cutoffs}
+        missing = [as_of for as_of, path in paths.items() if not path.exists()]
+        for as_of in missing:
+            self._say_restated(as_of, tiles)
+        if missing:
+            write_snapshots(tiles, {as_of: paths[as_of] for as_of in missing}, threads or os.cpu_count() or 1)
+        return [paths[as_of] for as_of in cutoffs]
+
+    def _say_restated(self, as_of: date, tiles: Tiles) -> None:
+        older = [
+            path.parent.name
+            for path in self.directory.glob(f"{as_of.isoformat()}-*/manifest.json")
+            if read_json(path)["data"] != tiles.log.digest_before(as_of)
+        ]
+        if older:
+            logger.warning(
+                "restated", extra={"facts": {"as_of": as_of, "reason": "what is known of the days before changed since it was built", "older": older}}
+            )
+
+
+def write_snapshots(tiles: Tiles, paths: Mapping[date, Path], threads: int) -> None:
+    """Compute and write snapshots: buckets in turn, each read once for all dates."""
+    features = catalogue(tiles.shop, tiles.log.kinds)
+    measured = measure(tiles, list(paths), features)
+    out = frozenset(tiles.log.manifest["tombstones"])
+    plan = Plan(parts_of(features), tiles.shop.interest)
+    with ExitStack() as stack:
+        folders = {as_of: stack.enter_context(new_directory(path)) for as_of, path in paths.items()}
+        pool = stack.enter_context(ThreadPoolExecutor(threads))  # ends after the writers, so that after an error none waits for its turn
+        writers = {as_of: stack.enter_context(VectorWriter(folder / "vectors.parquet")) for as_of, folder in folders.items()}
+        waiting: list[Future[None]] = []
+        for number in range(len(tiles)):
+            reader = Reader(tiles.bucket(number), plan, tiles.products)
+
+            def write(as_of: date, number: int = number, reader: Reader = reader) -> None:
+                users, parts = reader.parts_at(day_number(as_of))
+                table = vectors(reader.bucket.users.take(pa.array(users)), parts, features, measured[as_of], out)
+                writers[as_of].write(number, table)
+
+            waiting += [pool.submit(write, as_of) for as_of in paths]
+            while len(waiting) > max(len(paths), threads):  # no more buckets in memory than threads at work
+                waiting.pop(0).result()
+        for future in waiting:
+            future.result()
+        for as_of, folder in folders.items():
+            _sign(folder, writers[as_of].close(), tiles, as_of, measured[as_of])
+
+
+def _sign(folder: Path, rows: int, tiles: Tiles, as_of: date, measured: Norms) -> None:
+    if not rows:
+        raise NoUsableData(f"No user is known before {as_of}; the log holds events up to {tiles.log.complete_until}.")
+    manifest = describe(tiles.log, tiles.shop, as_of, measured)
+    write_json(folder / "manifest.json", {**manifest, "rows": rows, "sha256": sha256_of(folder / "vectors.parquet")})
+
+
+def measure(tiles: Tiles, cutoffs: Sequence[date], features: Sequence[Feature]) -> dict[date, Norms]:
+    """The norms at each date, from the few columns that they are measured on."""
+    wanted = needed_for_norms(features)
+    plan = Plan(parts_of(wanted), tiles.shop.interest, everybody=False)
+    found: dict[date, list[dict[str, Any]]] = {as_of: [] for as_of in cutoffs}
+    for number in range(len(tiles)):
+        reader = Reader(tiles.bucket(number, ("days",)), plan, tiles.products)
+        for as_of in cutoffs:
+            _, parts = reader.parts_at(day_number(as_of))
+            found[as_of].append(finish(wanted, parts, Norms()))
+    names = [feature.name for feature in wanted]
+    return {as_of: norms_of({name: np.concatenate([values[name] for values in parts]) for name in names}, tiles.shop.rfm) for as_of, parts in found.items()}
+
+
+def build_elsewhere(store: SnapshotStore, tiles: Tiles, cutoffs: Sequence[date], url: str) -> list[Path]:
+    """The same snapshots with the counting done by another engine; see `engine.connect` for the url.
+
+    Raises:
+        UnknownName, MissingExtra: no such engine here.
+    """
+    backend, log, shop = connect(url), tiles.log, tiles.shop
+    features = catalogue(shop, log.kinds)
+    wanted, supply = list(dict.fromkeys(parts_of(features))), supply_of(tiles.products, shop)
+    lasts = pa.array([supply.get(name, 0) for name in tiles.products["product_id"].to_pylist()], pa.int64())
+    events, products = read_parquet(backend, log.parts), ibis.memtable(tiles.products.append_column("lasts", lasts))
+    measured, out = measure(tiles, cutoffs, features), frozenset(log.manifest["tombstones"])
+    paths = []
+    for as_of in cutoffs:
+        path = store.path(as_of, recipe_digest(log, shop, as_of))
+        users, parts = collected(backend.to_pyarrow(integers(events, products, as_of, wanted, shop.interest)), wanted)
+        with new_directory(path) as folder, VectorWriter(folder / "vectors.parquet") as writer:
+            writer.write(0, vectors(users, parts, features, measured[as_of], out))
+            _sign(folder, writer.close(), tiles, as_of, measured[as_of])
+        paths.append(path)
+    return paths
+
+
+class VectorWriter:
+    """Parquet in row groups of GROUP rows, from tables that several threads hand over out of turn."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._turn, self._next, self._rows = path, Condition(), 0, 0
+        self._writer: pq.ParquetWriter | None = None
+        self._left: list[pa.Table] = []
+
+    def __enter__(self) -> VectorWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._turn:
+            self._next = -1
+            self._turn.notify_all()
+
+    def write(self, number: int, table: pa.Table) -> None:
+        """Append the table of bucket `number`, after those of all buckets before it."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._next in (number, -1))
+        if self._next == -1:
+            return
+        self._append(table)
+        with self._turn:
+            self._next = -1 if self._next == -1 else number + 1
+            self._turn.notify_all()
+
+    def _append(self, table: pa.Table) -> None:
+        if self._writer is None:
+            words = [field.name for field in table.schema if field.type == pa.string() and field.name != "user_id"]
+            # Writing takes most of the time of a large training set: no dictionary and no statistics for numbers.
+            self._writer = pq.ParquetWriter(self.path, table.schema, compression="lz4", use_dictionary=words, write_statistics=["user_id"])
+        self._rows += table.num_rows
+        self._left.append(table)
+        if sum(part.num_rows for part in self._left) >= GROUP:
+            rows = pa.concat_tables(self._left)
+            whole = rows.num_rows - rows.num_rows % GROUP
+            self._writer.write_table(rows.slice(0, whole), row_group_size=GROUP)
+            self._left = [rows.slice(whole)]
+
+    def close(self) -> int:
+        """Write the rest; returns the number of rows."""
+        if self._writer is not None:
+            rows = pa.concat_tables(self._left)
+            if rows.num_rows:
+                self._writer.write_table(rows, row_group_size=GROUP)
+            self._writer.close()
+        return self._rows
 
 
 def read_snapshot(path: Path) -> Snapshot:

@@ -1,219 +1,254 @@
 """Tiles: what a user did on a day, in integers. The only thing that reads raw events.
 
-A tile row is keyed by the day something happened and the day it became known, so that `before(as_of)` can cut both
-exactly. A cancelled order is one more row with the opposite sign, on the day of the order and known from the day of
-the cancellation: history before that day still has the order, history after it does not.
+Tiles are kept in buckets, each a range of user ids, so that memory is bounded by the bucket and not by the shop. They
+follow the log: parts that came since the tiles were made are tiled on their own and merged when a bucket is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import date
+from functools import cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-import ibis
-from ibis import Table
-from ibis.expr.types import IntegerValue
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from features import vocabulary
-from features.engine import Engine
+from features import bucket, tile_columns, tile_kernels, tiling, vocabulary
+from features.bucket import TABLES, Bucket, merged, read_bucket, write_bucket
+from features.errors import InvalidShopFile, LabelWindowOpen
 from features.events import EventLog, day_number
-from features.files import code_digest, digest_of, new_directory, parquet_bytes, write_bytes
+from features.files import code_digest, digest_of, new_directory, read_json, write_json
 from features.shopfile import Shop
-from features.vocabulary import EVENTS, NO_ACTIVITY
+from features.tile_columns import DAY_CODES, KEY_CODES
+from features.tiling import READ, TEXTS, bucket_of
 
-TILES_CODE = code_digest(Path(__file__), Path(vocabulary.__file__))
-
-# tile column -> (event, the amount that is summed)
-SUMS: Mapping[str, tuple[str, str]] = {
-    "revenue_cents": ("order", "value_cents"),
-    "discount_cents": ("order", "discount_cents"),
-    "coupon_cents": ("order", "coupon_cents"),
-    "items": ("order", "quantity"),
-    "refund_cents": ("refund", "value_cents"),
-    "delivery_days": ("delivered", "level"),
-    "stars": ("rating", "level"),
-}
-# tile column -> hours of the shop's day in which an order counts
-DAYPARTS: Mapping[str, tuple[int, int]] = {
-    "night_orders": (0, 6),
-    "morning_orders": (6, 12),
-    "afternoon_orders": (12, 18),
-    "evening_orders": (18, 24),
-}
-KEYS = ("user_id", "day", "known_day")
+TILES_CODE = code_digest(*(Path(str(module.__file__)) for module in (bucket, tile_columns, tile_kernels, tiling, vocabulary)), Path(__file__))
+BUCKET_EVENTS = 1_500_000  # rows of the log that become one bucket; about 200 bytes of memory each
+WORTH_MERGING = 0.25  # of the log: with more new rows than that, all tiles are made anew
+LEAST_MEMORY = 0.6e9  # bytes: the program and its libraries
+BYTES_PER_EVENT = 1_500  # of work on a bucket, at most
+KEPT = 3  # tile folders left on disk: another process may still read an older one
 
 
-def event_of(tile_column: str, interest: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """The events that a tile column is made of: it has values only where one of them occurs."""
-    if tile_column in interest:
-        return interest[tile_column]
-    if tile_column == "actions":
-        return tuple(event for event in EVENTS if event not in NO_ACTIVITY)
-    if tile_column in SUMS:
-        return (SUMS[tile_column][0],)
-    if tile_column in DAYPARTS or tile_column in ("weekend_orders", "coupon_orders"):
-        return ("order",)
-    return tuple(event for event, (column, _) in EVENTS.items() if column == tile_column)
+def bucket_size(memory: str | None) -> int:
+    """Rows of the log per bucket so that the work stays below some memory, such as "1.5GB".
+
+    Raises:
+        InvalidShopFile: it is not an amount of memory, or less than the program itself takes.
+    """
+    if memory is None:
+        return BUCKET_EVENTS
+    amount = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MG])B", memory.strip(), re.IGNORECASE)
+    size = float(amount[1]) * {"M": 1e6, "G": 1e9}[amount[2].upper()] if amount else 0.0
+    if size < LEAST_MEMORY:
+        raise InvalidShopFile("--memory", [f"{memory!r} must be an amount such as 1.5GB, at least {LEAST_MEMORY / 1e9:.1f}GB"])
+    return max(100_000, min(BUCKET_EVENTS, round((size - LEAST_MEMORY) / BYTES_PER_EVENT) + 100_000))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # known by identity, so that its buckets can be remembered
 class Tiles:
-    """The tile tables of one log, or a cut of them in time.
+    """The tiles of one log.
 
-    user_days: (user, day) x counts and sums; user_products: (user, day, product) x quantity, value_cents, ...;
-    user_campaigns: (user, day, campaign) x received, redeemed; changes: dated values of tiers and attributes;
-    products: category, brand and department of each product.
+    folders: the tiles of most of the log, and where there are any, of its newer parts. splits: the user ids at which the
+    buckets begin, the first of them "".
     """
 
     log: EventLog
     shop: Shop
-    user_days: Table
-    user_products: Table
-    user_campaigns: Table
-    changes: Table
-    products: Table
+    folders: tuple[Path, ...]
+    splits: tuple[str, ...]
 
-    def before(self, as_of: date) -> History:
-        """Everything that had happened and was known before `as_of`."""
-        cut = {name: _with_age(self.log.before(getattr(self, name), as_of), as_of) for name in TABLES}
-        days = _add_groups(_collapse(cut.pop("user_days"), "user_id", "day", "age"), self.shop)
-        return History(as_of, user_days=days, products=self.products, **cut)
+    def __len__(self) -> int:
+        return len(self.splits)
 
-    def between(self, start: date, end: date) -> Tiles:
-        """What happened in `start <= day < end`.
+    def bucket(self, number: int, tables: Sequence[str] = TABLES) -> Bucket:
+        """One bucket, with all that the log has of its users; tables that are not asked for are empty."""
+        parts = [read_bucket(folder / f"{number:04d}", tables) for folder in self.folders]
+        return parts[0] if len(parts) == 1 else merged(*parts)
+
+    @cached_property
+    def current_ids(self) -> dict[str, str]:
+        """Linked id -> the user it belongs to by all that is known now."""
+        return self.log.current_ids()
+
+    @cached_property
+    def products(self) -> pa.Table:
+        return self.log.products()
+
+    def between(self, start: date, end: date) -> Window:
+        """What happened in `start <= day < end`, whenever it became known, to users as they are known now.
 
         Raises:
             LabelWindowOpen: the window is not over in the data.
         """
-        cut = {name: self.log.between(getattr(self, name), start, end) for name in TABLES}
-        return replace(self, user_days=_collapse(cut.pop("user_days"), "user_id", "day"), **cut)
+        if end > self.log.complete_until:
+            raise LabelWindowOpen(start, end, self.log.complete_until)
+        return Window(self, day_number(start), day_number(end))
+
+    def before(self, as_of: date) -> Window:
+        """Everything that had happened and was known before `as_of`."""
+        return Window(self, -(2**31), day_number(as_of), day_number(as_of))
+
+    def ever(self) -> Window:
+        """Everything that ever happened: for reports and the choice of cutoffs, never for features."""
+        return Window(self, -(2**31), 2**31 - 1)
 
 
 @dataclass(frozen=True)
-class History:
-    """Tiles strictly before `as_of`: all that a feature may see.
+class Window:
+    """What the users did in `start <= day < end`, as frames; by what was known before the day `known_before`."""
 
-    Each table but `products` has `age`, the days from a row to `as_of`: yesterday is 1. Features are declared in ages,
-    so that one compiled expression serves every cutoff.
-    """
+    tiles: Tiles
+    start: int
+    end: int
+    known_before: int = 2**31 - 1
 
-    as_of: date
-    user_days: Table
-    user_products: Table
-    user_campaigns: Table
-    changes: Table
-    products: Table
+    def days(self, column: str) -> pd.DataFrame:
+        """user_id, day and value, where the column of the day tiles is above zero."""
+        return self._frame("days", DAY_CODES[column], [])
 
-    def staged(self, engine: Engine) -> History:
-        """The same history under fixed names in the engine, so that what is compiled for one cutoff serves the next."""
-        return replace(self, **{name: engine.stage(f"history_{name}", getattr(self, name)) for name in (*TABLES, "products")})
+    def keys(self, column: str) -> pd.DataFrame:
+        """user_id, day, key and value, where the column counted per product, campaign, ... is above zero."""
+        return self._frame("keys", KEY_CODES[column], ["key"])
+
+    def _frame(self, table: str, code: int, more: list[str]) -> pd.DataFrame:
+        frames = [
+            pd.DataFrame({"user_id": pd.Series(dtype="str"), "day": pd.Series(dtype="int32"), **dict.fromkeys(more, pd.Series(dtype="str"))}).assign(value=0)
+        ]
+        for part in (_cached_bucket(self.tiles, number) for number in range(len(self.tiles))):
+            rows = getattr(part, table)
+            mine = (rows["column"] == code) & (rows["day"] >= self.start) & (rows["day"] < self.end) & (rows["known"] < self.known_before)
+            frame = pd.DataFrame({name: rows[name][mine] for name in ("user", "day", *more, "value")})
+            frame = frame.groupby(["user", "day", *more], as_index=False).agg(value=("value", "sum"))
+            frame = frame[frame["value"] > 0]
+            words = {"user_id": part.users.take(pa.array(frame["user"])).to_pandas().to_numpy()}
+            if more:
+                words["key"] = part.key_names.take(pa.array(frame["key"])).to_pandas().to_numpy()
+            frames.append(frame.assign(**words)[["user_id", "day", *more, "value"]])
+        return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
-def in_window(table: Table, window: int | None) -> Table:
-    """The rows of a history's table in the last `window` days; all of them when `window` is None."""
-    return table if window is None else table.filter(table.age <= window)
+@lru_cache(maxsize=2)
+def _cached_bucket(tiles: Tiles, number: int) -> Bucket:
+    """A small shop's few buckets are asked for dozens of windows in turn."""
+    return tiles.bucket(number)
 
 
-TABLES = ("user_days", "user_products", "user_campaigns", "changes")
-
-
-def open_tiles(log: EventLog, shop: Shop, directory: Path, engine: Engine) -> Tiles:
-    """The tiles of the log as it is now; built when they are not on disk yet.
+def open_tiles(log: EventLog, shop: Shop, directory: Path, bucket_events: int = BUCKET_EVENTS) -> Tiles:
+    """The tiles of the log as it is now; what is not on disk yet is made.
 
     Args:
-        directory: where tiles are kept, one folder per content of the log.
+        directory: where tiles are kept.
+        bucket_events: rows of the log that become one bucket.
     """
-    folder = directory / digest_of([log.digest, TILES_CODE])[:16]
-    if not folder.exists():
-        with new_directory(folder) as new:
-            for name, (table, order) in build_tiles(log, engine).items():
-                write_bytes(new / f"{name}.parquet", parquet_bytes(engine.collect(table, order)))
-    tables = {name: engine.parquet([folder / f"{name}.parquet"]) for name in TABLES}
-    return Tiles(log, shop, products=log.products(engine), **tables)
+    log.complete_until  # noqa: B018 - an empty log is an error here, not an empty table
+    rows = {part["file"]: part["rows"] for part in log.manifest["parts"]}
+    recipe = digest_of([TILES_CODE, supply_of(log.products(), shop)])
+    base = max(_usable(directory, recipe, set(rows)), key=lambda found: sum(rows[part] for part in found[1]["parts"]), default=None)
+    if base is None or sum(rows[part] for part in set(rows) - set(base[1]["parts"])) > WORTH_MERGING * sum(rows.values()):
+        base = _make(log, shop, directory, recipe, sorted(rows), _splits(log, sum(rows.values()), bucket_events))
+    folders = [base[0]]
+    if newer := sorted(set(rows) - set(base[1]["parts"])):
+        folders.append(_make(log, shop, directory, recipe, newer, base[1]["splits"], onto=base[0].name)[0])
+    _prune(directory, folders)
+    return Tiles(log, shop, tuple(folders), tuple(base[1]["splits"]))
 
 
-def build_tiles(log: EventLog, engine: Engine) -> dict[str, tuple[Table, tuple[str, ...]]]:
-    """Name -> (tile table as an expression, its sort order), in one reading of the events each."""
-    events = log.events(engine)
-    signed = events.mutate(sign=ibis.literal(1))
-    if "order_cancelled" in log.kinds:
-        signed = signed.union(_reversals(events))
-    return {
-        "user_days": (_user_days(signed), KEYS),
-        "user_products": (_user_products(signed), (*KEYS, "product_id")),
-        "user_campaigns": (_user_campaigns(signed), (*KEYS, "campaign")),
-        "changes": (_changes(events), (*KEYS, "event", "detail")),
-    }
+Found = tuple[Path, dict[str, Any]]
 
 
-def _reversals(events: Table) -> Table:
-    # One that names a product cancels a line, not the order: it is counted, and its money comes back as a refund.
-    cancelled = events.filter((events.event == "order_cancelled") & events.product_id.isnull())
-    known = cancelled.group_by("user_id", "order_id").aggregate(off_day=ibis.greatest(cancelled.day, cancelled.known_day).min())
-    rows = events.filter(events.event.isin(["order", "order_item"])).inner_join(known, ["user_id", "order_id"])
-    rows = rows.mutate(known_day=ibis.greatest(rows.known_day, rows.off_day), sign=ibis.literal(-1))
-    return rows.select(*events.columns, "sign")
+def _usable(directory: Path, recipe: str, parts: set[str]) -> list[Found]:
+    found = [(path.parent, dict(read_json(path))) for path in sorted(directory.glob("*/manifest.json"))]
+    return [(path, manifest) for path, manifest in found if manifest["recipe"] == recipe and manifest["onto"] is None and set(manifest["parts"]) <= parts]
 
 
-def _user_days(events: Table) -> Table:
-    def total(condition: ibis.expr.types.BooleanValue, amount: IntegerValue | int = 1) -> IntegerValue:
-        return ibis.cases((condition, ibis.coalesce(amount, 0) * events.sign), else_=0).sum().cast("int64")
+def _make(log: EventLog, shop: Shop, directory: Path, recipe: str, parts: Sequence[str], splits: Sequence[str], onto: str | None = None) -> Found:
+    """Tile some parts of the log, bucket by bucket."""
+    manifest = {"recipe": recipe, "parts": list(parts), "splits": list(splits), "onto": onto}
+    folder = directory / digest_of(manifest)[:16]
+    if folder.exists():
+        return folder, manifest
+    supply, paths = supply_of(log.products(), shop), [log.directory / "parts" / part for part in parts]
 
-    order = events.event == "order"
-    weekend = ((events.day + 4) % 7).isin([0, 6])  # 1970-01-01 was a Thursday
-    columns = {column: total(events.event == event) for event, (column, _) in EVENTS.items()}
-    columns |= {column: total(events.event == event, events[amount]) for column, (event, amount) in SUMS.items()}
-    columns |= {column: total(order & (events.hour >= start) & (events.hour < end)) for column, (start, end) in DAYPARTS.items()}
-    columns |= {"weekend_orders": total(order & weekend), "coupon_orders": total(order & (events.coupon_cents > 0))}
-    return events.group_by(*KEYS).aggregate(**columns)
+    def make(number: int, low: str, high: str | None) -> None:
+        write_bucket(bucket_of(read_users(paths, low, high), supply), new / f"{number:04d}")
 
-
-def _user_products(events: Table) -> Table:
-    def total(event: str, amount: IntegerValue | int = 1) -> IntegerValue:
-        return ibis.cases((events.event == event, ibis.coalesce(amount, 0) * events.sign), else_=0).sum().cast("int64")
-
-    columns = {
-        "purchases": total("order_item"),
-        "quantity": total("order_item", events.quantity),
-        "value_cents": total("order_item", events.value_cents),
-        "product_views": total("product_view"),
-        "cart_adds": total("cart_add"),
-        "favourites": total("favourite"),
-    }
-    return events.filter(events.product_id.notnull()).group_by(*KEYS, "product_id").aggregate(**columns)
+    with new_directory(folder) as new, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        list(pool.map(make, range(len(splits)), splits, [*splits[1:], None]))
+        write_json(new / "manifest.json", manifest)
+    return folder, manifest
 
 
-def _user_campaigns(events: Table) -> Table:
-    rows = events.filter(events.campaign.notnull() & events.event.isin(["campaign_received", "coupon_redeemed"]))
-    received = rows.event == "campaign_received"
-    return rows.group_by(*KEYS, "campaign").aggregate(
-        received=received.cast("int64").sum(),
-        redeemed=(~received).cast("int64").sum(),
-    )
+def read_users(paths: Sequence[Path], low: str, high: str | None) -> pa.Table:
+    """The columns READ of the rows of users `low <= user_id < high`; each file is sorted by user_id."""
+    tables = []
+    for path in paths:
+        file = pq.ParquetFile(path, read_dictionary=list(TEXTS))
+        place = file.schema_arrow.names.index("user_id")
+        groups = [file.metadata.row_group(number).column(place).statistics for number in range(file.num_row_groups)]
+        mine = [number for number, group in enumerate(groups) if (high is None or group.min < high) and group.max >= low]
+        if not mine:
+            continue
+        table = file.read_row_groups(mine, columns=list(READ), use_threads=False).unify_dictionaries()
+        if groups[mine[0]].min < low or (high is not None and groups[mine[-1]].max >= high):
+            wanted = _between(table["user_id"], low, high)
+            table = table.slice(pc.index(wanted, True).as_py() if pc.any(wanted).as_py() else 0, pc.sum(wanted).as_py())
+        tables.append(table)
+    if not tables:
+        return vocabulary.LOG_SCHEMA.empty_table().select(READ)
+    return tables[0] if len(tables) == 1 else pa.concat_tables([table.cast(_plain_schema()) for table in tables])
 
 
-def _changes(events: Table) -> Table:
-    rows = events.filter(events.event.isin(["tier_changed", "attribute_set"])).mutate(
-        # A user has one tier at a time; of attributes, one value for each name.
-        detail=(events.event == "tier_changed").ifelse("", events.detail.fill_null(""))
-    )
-    # Several changes on one day: the last one counts; equal times are settled by the event's own key.
-    ranked = rows.mutate(rank=ibis.row_number().over(group_by=[*KEYS, "event", "detail"], order_by=[rows.occurred_at.desc(), rows.event_id.desc()]))
-    return ranked.filter(ranked["rank"] == 0).select(*KEYS, "event", "detail", "level")
+def _plain_schema() -> pa.Schema:
+    return pa.schema([vocabulary.LOG_SCHEMA.field(name) for name in READ])
 
 
-def _with_age(table: Table, as_of: date) -> Table:
-    return table.mutate(age=day_number(as_of) - table.day)
+def _between(ids: pa.ChunkedArray, low: str, high: str | None) -> pa.ChunkedArray:
+    chunks = []
+    for chunk in ids.chunks:
+        words = chunk.dictionary
+        wanted = pc.greater_equal(words, low) if high is None else pc.and_(pc.greater_equal(words, low), pc.less(words, high))
+        chunks.append(wanted.take(chunk.indices))
+    return pa.chunked_array(chunks, pa.bool_())
 
 
-def _collapse(table: Table, *keys: str) -> Table:
-    """One row per key: adds up what became known on different days."""
-    return table.group_by(*keys).aggregate(**{name: table[name].sum().cast("int64") for name in table.columns if name not in (*KEYS, *keys)})
+def _splits(log: EventLog, rows: int, bucket_events: int) -> list[str]:
+    """User ids that divide the log into buckets of about equal size, by where the row groups of its largest part begin."""
+    wanted = -(-rows // bucket_events)
+    if wanted <= 1:
+        return [""]
+    largest = max(log.manifest["parts"], key=lambda part: part["rows"])
+    file = pq.ParquetFile(log.directory / "parts" / largest["file"])
+    place = file.schema_arrow.names.index("user_id")
+    if file.num_row_groups >= 2 * wanted:
+        ids = [file.metadata.row_group(number).column(place).statistics.min for number in range(file.num_row_groups)]
+    else:
+        ids = file.read(columns=["user_id"])["user_id"]
+    chosen = [str(ids[len(ids) * number // wanted]) for number in range(1, wanted)]
+    return ["", *(after for before, after in pairwise(["", *chosen]) if after != before)]
 
 
-def _add_groups(days: Table, shop: Shop) -> Table:
-    """Add one column per interest level and `actions`, all that the user did besides buying."""
-    groups = {**shop.interest, "actions": event_of("actions", {})}
-    return days.mutate(**{name: sum((days[EVENTS[event][0]] for event in events), ibis.literal(0)) for name, events in groups.items()})
+def supply_of(products: pa.Table, shop: Shop) -> dict[str, int]:
+    """Product -> minutes that one piece lasts, from the daily use that the shop file gives for it or for its category."""
+    if not shop.daily_use:
+        return {}
+    categories = dict(zip(products["product_id"].to_pylist(), products["category"].to_pylist(), strict=True))
+    named = {product: shop.daily_use.get(product, shop.daily_use.get(str(category))) for product, category in categories.items()}
+    known = {**{name: use for name, use in shop.daily_use.items() if name not in named}, **named}
+    return {product: round(1440 / use) for product, use in sorted(known.items()) if use}
+
+
+def _prune(directory: Path, used: Sequence[Path]) -> None:
+    folders = sorted((path.parent for path in directory.glob("*/manifest.json")), key=lambda path: path.stat().st_mtime, reverse=True)
+    for folder in [path for path in folders if path not in used][KEPT:]:
+        shutil.rmtree(folder, ignore_errors=True)

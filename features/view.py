@@ -1,35 +1,41 @@
-"""FeatureView and Column: features declared as data, compiled to Ibis over the day tiles.
+"""FeatureView and Column: features declared as data.
 
-A regular column is an aggregate of tile columns over a window. An irregular one comes from a function that is given
-the history already cut in time, so it cannot look ahead. Aggregates are integers; floats are computed once, last.
+A regular column is an aggregate over a window. A derived column is a function of other features of the same user and of
+what is normal in the shop, so it can look neither ahead nor at raw events. A column whose unit is "label" holds words for
+people; models see the numbers only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-import ibis
-from ibis import Table
-from ibis.expr.types import IntegerScalar, NumericValue
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
-from features.tiles import History, event_of
+from features.aggregates import Aggregate, ChangePart, DayPart, GapPart, KeyPart, Part
+from features.norms import Norms
+from features.tile_columns import CHANGES, KEY_CODES, KEY_COLUMNS, events_of
 
 NEVER = None  # the value of a column for a user with no such history
 EVER = 730  # days of log after which a count of everything since its beginning says more about the user than about the log
-Part = Callable[[Table, int | None], IntegerScalar]  # (rows of user_days, window) -> an integer
+Values = Mapping[str, Any]  # feature -> float64 with NaN, or the texts of a label as a dictionary
 
 
 @dataclass(frozen=True)
-class Aggregate:
-    """Integers over a user's days, and how they become the value.
+class Derived:
+    """A function of other features.
 
-    accumulates: without a window it grows with the age of the log, as a count does and a share does not.
+    Args:
+        inputs: full names of features; the column is left out where one of them is.
+        compute: (feature name -> values of all users, norms of the shop) -> values.
+        accumulates: norms enter the value that drift while the log is young.
     """
 
-    tile_columns: tuple[str, ...]
-    parts: tuple[Part, ...]
-    finish: Callable[..., NumericValue]
+    inputs: tuple[str, ...]
+    compute: Callable[[Values, Norms], npt.NDArray[np.float64] | pa.DictionaryArray]
     accumulates: bool = False
 
 
@@ -39,68 +45,64 @@ class Column:
 
     Args:
         name: short name; the full one is view_name_window, such as `orders_count_30d`.
-        aggregate: what is computed; None where the view's `rows` function gives the value.
+        source: what is computed.
         meaning: in words that a marketer reads, without the window.
-        unit: what the value counts: orders, days, currency (cents), share, ...
+        unit: what the value counts: orders, days, cents, share, ...; "label" for words.
         empty: value for a user with no such history.
         windows: days, when they differ from the view's; None is "ever".
-        needs: events without which the column is left out; derived for regular columns.
         actionable: whether marketing can change it.
-        accumulates: as in Aggregate, for a column that has none.
     """
 
     name: str
-    aggregate: Aggregate | None
+    source: Aggregate | Derived
     meaning: str
     unit: str = "count"
     empty: float | None = 0
     windows: tuple[int | None, ...] | None = None
-    needs: tuple[str, ...] = ()
     actionable: bool = False
-    accumulates: bool = False
 
 
 @dataclass(frozen=True)
 class FeatureView:
-    """A family of features.
-
-    Args:
-        rows: (history, window) -> table of user_id and the columns that have no aggregate of their own.
-    """
+    """A family of features."""
 
     name: str
     columns: tuple[Column, ...]
     windows: tuple[int | None, ...] = (None,)
-    rows: Callable[[History, int | None], Table] | None = None
 
 
 @dataclass(frozen=True)
 class Feature:
-    """A column in one window: what a snapshot stores under `name` and the dictionary explains."""
+    """A column in one window: what a snapshot stores under `name` and the dictionary explains.
+
+    looks_back: days of log that it takes for the value to mean the same at every cutoff.
+    """
 
     name: str
-    view: FeatureView
+    view: str
     column: Column
     window: int | None
+    looks_back: int
+
+    @property
+    def is_label(self) -> bool:
+        return self.column.unit == "label"
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The integers that a regular feature is made of."""
+        return self.column.source.parts(self.window) if isinstance(self.column.source, Aggregate) else ()
 
     @property
     def meaning(self) -> str:
         over = "" if self.window is None else f" in the last {self.window} day{'s' if self.window != 1 else ''}"
         return f"{self.column.meaning}{over}"
 
-    @property
-    def looks_back(self) -> int:
-        """Days of log that it takes for the value to mean the same at every cutoff."""
-        if self.window is not None:
-            return self.window
-        accumulates = self.column.accumulates if self.column.aggregate is None else self.column.aggregate.accumulates
-        return EVER if accumulates else 0
-
     def describe(self) -> dict[str, object]:
         """The entry of the feature dictionary."""
         return {
             "name": self.name,
-            "family": self.view.name,
+            "family": self.view,
             "meaning": self.meaning,
             "unit": self.column.unit,
             "window_days": self.window,
@@ -110,85 +112,38 @@ class Feature:
         }
 
 
-def features_of(view: FeatureView, kinds: frozenset[str], interest: Mapping[str, tuple[str, ...]]) -> Iterator[Feature]:
-    """The features of a view that a log with these kinds of events can carry, in declared order."""
+def features_of(view: FeatureView, kinds: frozenset[str], interest: Mapping[str, tuple[str, ...]], known: Mapping[str, Feature]) -> Iterator[Feature]:
+    """The features of a view that a log with these kinds of events can carry, in declared order.
+
+    Args:
+        known: the features of the views before this one; a derived column may use them and those declared before it.
+    """
+    mine: dict[str, Feature] = {}
     for column in view.columns:
-        if not _available(column, kinds, interest):
-            continue
         for window in view.windows if column.windows is None else column.windows:
-            suffix = "" if window is None else f"_{window}d"
-            yield Feature(f"{view.name}_{column.name}{suffix}", view, column, window)
+            name = f"{view.name}_{column.name}" + ("" if window is None else f"_{window}d")
+            source = column.source
+            if isinstance(source, Derived):
+                inputs = [{**known, **mine}.get(needed) for needed in source.inputs]
+                found = [feature for feature in inputs if feature is not None]
+                is_there, looks_back = len(found) == len(inputs), max((feature.looks_back for feature in found), default=0)
+                looks_back = EVER if source.accumulates else looks_back
+            else:
+                is_there = all(kinds.intersection(events_behind(part, interest)) for part in source.parts(window))
+                looks_back = window if window is not None else EVER if source.accumulates else 0
+            if is_there:
+                mine[name] = Feature(name, view.name, column, window, looks_back)
+                yield mine[name]
 
 
-def _available(column: Column, kinds: frozenset[str], interest: Mapping[str, tuple[str, ...]]) -> bool:
-    if column.aggregate is not None:
-        return all(kinds.intersection(event_of(tile, interest)) for tile in column.aggregate.tile_columns)
-    return kinds.issuperset(column.needs)
-
-
-# --- the aggregates -------------------------------------------------------------------------------------------------
-
-
-def sum_of(column: str) -> Aggregate:
-    """Total of a tile column in the window."""
-    return Aggregate((column,), (_sum(column),), _as_float, accumulates=True)
-
-
-def days_with(column: str) -> Aggregate:
-    """Days in the window on which a tile column is above zero."""
-
-    def part(rows: Table, window: int | None) -> IntegerScalar:
-        return ibis.cases((_within(rows, window) & (rows[column] > 0), 1), else_=0).sum()
-
-    return Aggregate((column,), (part,), _as_float, accumulates=True)
-
-
-def days_since(column: str) -> Aggregate:
-    """Days from the last day on which a tile column was above zero to `as_of`; yesterday is 1."""
-
-    def part(rows: Table, window: int | None) -> IntegerScalar:
-        return ibis.cases((rows[column] > 0, rows.age), else_=ibis.null("int32")).min()
-
-    return Aggregate((column,), (part,), _as_float)
-
-
-def days_since_first(column: str) -> Aggregate:
-    """Days from the first day on which a tile column was above zero to `as_of`."""
-
-    def part(rows: Table, window: int | None) -> IntegerScalar:
-        return ibis.cases((rows[column] > 0, rows.age), else_=ibis.null("int32")).max()
-
-    return Aggregate((column,), (part,), _as_float, accumulates=True)
-
-
-def ratio(numerator: str, denominator: str) -> Aggregate:
-    """Total of one tile column per unit of another in the window; no value where the second total is zero."""
-    return Aggregate((numerator, denominator), (_sum(numerator), _sum(denominator)), _divide)
-
-
-def trend(column: str, recent: int) -> Aggregate:
-    """Daily rate of a tile column in the last `recent` days over its daily rate in the window; 1 is steady."""
-
-    def finish(short: NumericValue, long: NumericValue, window: int) -> NumericValue:
-        return _divide(short * window, long * recent)
-
-    return Aggregate((column,), (lambda rows, window: _sum(column)(rows, recent), _sum(column)), finish)
-
-
-def _sum(column: str) -> Part:
-    def part(rows: Table, window: int | None) -> IntegerScalar:
-        return ibis.cases((_within(rows, window), rows[column]), else_=0).sum()
-
-    return part
-
-
-def _within(rows: Table, window: int | None) -> ibis.expr.types.BooleanValue:
-    return ibis.literal(True) if window is None else rows.age <= window
-
-
-def _as_float(value: NumericValue, window: int | None = None) -> NumericValue:
-    return value.cast("float64")
-
-
-def _divide(numerator: NumericValue, denominator: NumericValue, window: int | None = None) -> NumericValue:
-    return numerator.cast("float64") / denominator.nullif(0).cast("float64")
+def events_behind(part: Part, interest: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The events that an integer is made of."""
+    match part:
+        case DayPart():
+            return events_of(part.column, interest)
+        case GapPart():
+            return ("order",)
+        case KeyPart():
+            return KEY_COLUMNS[KEY_CODES[part.column]].events
+        case ChangePart():
+            return CHANGES[part.name][0] if part.name in CHANGES else ("attribute_set",)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.engine import Engine
 from features.events import EventLog
 from features.shopfile import Shop, read_shop
 from features.store import SnapshotStore
-from features.tiles import Tiles, open_tiles
+from features.tiles import BUCKET_EVENTS, Tiles, open_tiles
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,20 @@ class Workspace:
     def log(self, shop: Shop) -> EventLog:
         return EventLog(self.root / "log", shop.zone, shop.currency)
 
-    def tiles(self, shop: Shop, engine: Engine) -> Tiles:
+    @property
+    def quarantine(self) -> Path:
+        return self.root / "quarantine"
+
+    def tiles(self, shop: Shop, bucket_events: int = BUCKET_EVENTS) -> Tiles:
         """The tiles of the log as it is now."""
-        return open_tiles(self.log(shop), shop, self.root / "tiles", engine)
+        return open_tiles(self.log(shop), shop, self.root / "tiles", bucket_events)
+
+    def drop_derived(self) -> int:
+        """Delete tiles and snapshots, which are made anew from the log; returns the number of snapshots."""
+        snapshots = list((self.root / "snapshots").glob("*/manifest.json"))
+        for folder in ("snapshots", "tiles"):
+            shutil.rmtree(self.root / folder, ignore_errors=True)
+        return len(snapshots)
 
 
 def open_workspace(root: Path | None = None, environment: Mapping[str, str] = os.environ) -> Workspace:

@@ -35,7 +35,6 @@ import pandas as pd
 from IPython.display import Image, Markdown
 
 from features.cycle import repurchase_cycle
-from features.engine import Engine
 from features.workspace import open_workspace
 from serving.audience import Rule, cut
 from serving.release import current_id, load_release
@@ -46,7 +45,7 @@ pd.set_option("display.max_colwidth", 100)
 
 beside = next((folder for folder in (Path("workspace"), Path("../workspace")) if folder.exists()), None)
 workspace = open_workspace(Path(os.environ["ENCORE_WORKSPACE"]) if "ENCORE_WORKSPACE" in os.environ else beside)
-shop, engine = workspace.shop(), Engine()
+shop = workspace.shop()
 
 Markdown(f"**{shop.name}** · days begin at midnight in {shop.zone} · money in {shop.currency} · predicts {', '.join(shop.tasks) or 'what the data permit'}")
 
@@ -57,8 +56,8 @@ Markdown(f"**{shop.name}** · days begin at midnight in {shop.zone} · money in 
 # as a photograph, not as a live table. The one below is the latest that the event log can vouch for.
 
 # %%
-tiles = workspace.tiles(shop, engine)
-snapshot = workspace.snapshots.get(tiles, tiles.log.complete_until, engine)
+tiles = workspace.tiles(shop)
+snapshot = workspace.snapshots.get(tiles, tiles.log.complete_until)
 
 Markdown(f"As of **{snapshot.as_of}**: {snapshot.table.num_rows:,} people, {len(snapshot.feature_names)} features each.")
 
@@ -75,7 +74,7 @@ snapshot.frame["stage"].value_counts().to_frame("people")
 # came back, so it errs on the short side.
 
 # %%
-repurchase_cycle(tiles.before(snapshot.as_of), engine)
+repurchase_cycle(tiles, snapshot.as_of)
 
 # %% [markdown]
 # ## What is known about them

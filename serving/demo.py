@@ -20,7 +20,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from features.commands import build_vectors, ingest_sources
+from features.commands import build_vectors
+from features.ingest import ingest_sources
 from features.errors import EncoreError, UnknownName
 from features.files import write_bytes
 from features.logs import log, step

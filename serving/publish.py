@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from features.engine import Engine
 from features.errors import BundleRefused, NoUsableData, UnknownName
 from features.files import exclusive
 from features.logs import log, step
@@ -31,15 +30,15 @@ def publish(workspace: Workspace, as_of: date | None = None) -> str:
         NoUsableData: there is no champion yet. TrackingUnavailable: MLflow is down.
         BundleRefused, ReleaseRefused: a file is torn, or scores differ from those in training.
     """
-    shop, engine = workspace.shop(), Engine()
+    shop = workspace.shop()
     tracking = Tracking(workspace, shop.name)
     with step("publish: champions") as found:
         champions = {version.task: (version, tracking.load(version)) for version in tracking.champions()}
         found["tasks"] = ", ".join(champions)
     if not champions:
         raise NoUsableData("No model is champion yet. Run: encore retrain")
-    tiles = workspace.tiles(shop, engine)
-    snapshot = workspace.snapshots.get(tiles, as_of or tiles.log.complete_until, engine)
+    tiles = workspace.tiles(shop)
+    snapshot = workspace.snapshots.get(tiles, as_of or tiles.log.complete_until)
     with step("publish: score everybody, write, check") as found, exclusive(workspace.root / ".publish.lock", "A publication", wait=True):
         models = {task: _model(bundle, snapshot, version, tracking) for task, (version, bundle) in champions.items() if _fits(bundle, snapshot)}
         if not models:

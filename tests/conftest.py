@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import unquote
 
@@ -16,13 +18,12 @@ import pandas as pd
 import pytest
 from fastapi import FastAPI
 
-from features.commands import ingest_sources
-from features.engine import Engine
 from features.events import EventLog
 from features.files import digest_of
+from features.ingest import ingest_sources
 from features.shop import SimulatedShop, simulate
 from features.shopfile import Shop
-from features.snapshot import Snapshot, build_snapshot
+from features.snapshot import Snapshot
 from features.sources.batch import Batch, canonical_events, canonical_products
 from features.store import SnapshotStore
 from features.tiles import open_tiles
@@ -38,6 +39,7 @@ from training.models import Recipe
 from training.task import AskedTask
 from training.tasks import TASKS
 
+SOMEDAY = date(2024, 12, 1)  # later than the cutoffs of tables that are checked in the head
 MakeLog = Callable[..., EventLog]
 MakeSnapshot = Callable[..., Snapshot]
 
@@ -49,16 +51,24 @@ def shop() -> Shop:
 
 @pytest.fixture(scope="session")
 def make_batch() -> Callable[..., Batch]:
-    """Events as dictionaries -> Batch. Times are text in UTC; equal dictionaries are the same event; the user is "u"."""
+    """Events as dictionaries -> Batch. Times are text in UTC; equal dictionaries are the same event; the user is "u", unless
+    the event has ids of its own: user_id, anonymous_id or both."""
 
-    def make(events: Sequence[dict[str, Any]], products: Sequence[dict[str, Any]] = (), complete_until: date | None = None) -> Batch:
-        rows = pd.DataFrame([{"user_id": "u", "event_id": digest_of(event), "known_at": event["occurred_at"], **event} for event in events])
+    def make(
+        events: Sequence[dict[str, Any]], products: Sequence[dict[str, Any]] = (), complete_until: date | None = None, written: str | None = None
+    ) -> Batch:
+        rows = pd.DataFrame([{**_user_of(event), "event_id": digest_of(event), "known_at": event["occurred_at"], **event} for event in events])
         for name in ("occurred_at", "known_at"):
             rows[name] = pd.to_datetime(rows[name], format="ISO8601", utc=True).dt.as_unit("us")
-        until = complete_until or rows["occurred_at"].max().date() + timedelta(days=1)
-        return Batch("test", canonical_events(rows), until, canonical_products(pd.DataFrame(list(products))) if products else None)
+        until = complete_until or max(rows["occurred_at"].max().date() + timedelta(days=1), SOMEDAY)
+        known = canonical_products(pd.DataFrame(list(products))) if products else None
+        return Batch("test", canonical_events(rows), until, known, written=pd.Timestamp(written, tz="UTC") if written else None)
 
     return make
+
+
+def _user_of(event: Mapping[str, Any]) -> dict[str, str]:
+    return {} if event.keys() & {"user_id", "anonymous_id"} else {"user_id": "u"}
 
 
 @pytest.fixture(scope="session")
@@ -76,13 +86,23 @@ def make_log(tmp_path_factory: pytest.TempPathFactory, make_batch: Callable[...,
 @pytest.fixture(scope="session")
 def make_snapshot(tmp_path_factory: pytest.TempPathFactory, shop: Shop) -> MakeSnapshot:
     """A log and a date -> Snapshot."""
-    engines: dict[int, Engine] = {}
 
     def make(log: EventLog, as_of: date, threads: int = 1) -> Snapshot:
-        engine = engines.setdefault(threads, Engine(threads))
-        return build_snapshot(open_tiles(log, shop, tmp_path_factory.mktemp("tiles"), engine), as_of, engine)
+        folder = tmp_path_factory.mktemp("made")
+        return SnapshotStore(folder / "snapshots").get(open_tiles(log, shop, folder / "tiles"), as_of, threads)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def oracle() -> ModuleType:
+    """`oracle.py` beside this file: what each feature means, in plain Python."""
+    spec = importlib.util.spec_from_file_location("oracle", Path(__file__).with_name("oracle.py"))
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")
@@ -176,14 +196,14 @@ class Client:
 
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    root, engine = tmp_path_factory.mktemp("published"), Engine(1)
+    root = tmp_path_factory.mktemp("published")
     log = EventLog(root / "log", "UTC", "EUR")
     log.append(simulate(users=700, days=300, seed=3).batch)
-    tiles, store = open_tiles(log, Shop("Small shop", "UTC", "EUR", attributes=("age",)), root / "tiles", engine), SnapshotStore(root / "snapshots")
-    snapshot = store.get(tiles, log.complete_until, engine)
+    tiles, store = open_tiles(log, Shop("Small shop", "UTC", "EUR", attributes=("age",)), root / "tiles"), SnapshotStore(root / "snapshots")
+    snapshot = store.get(tiles, log.complete_until)
     cutoffs = [log.complete_until - timedelta(days=days) for days in (140, 100, 60)]
     tasks = [AskedTask(TASKS[name], horizon) for name, horizon in HORIZONS.items()]
-    examples = {asked.name: make_examples(asked, cutoffs, first_day(tiles, engine), tiles, store, engine) for asked in tasks}
+    examples = {asked.name: make_examples(asked, cutoffs, first_day(tiles), tiles, store) for asked in tasks}
     ids, bundles = [], {}
     for trees in (20, 30):
         models = {}

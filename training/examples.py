@@ -9,13 +9,11 @@ from datetime import date, timedelta
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from ibis import Table
 
-from features.engine import Engine
 from features.errors import NoUsableData
 from features.events import day_of
 from features.snapshot import Snapshot
-from features.store import SnapshotStore
+from features.store import SnapshotStore, read_snapshot
 from features.tiles import Tiles
 from training.task import AskedTask
 
@@ -50,7 +48,7 @@ class Examples:
         return self.X[:, self.names.index(name)]
 
 
-def make_examples(asked: AskedTask, cutoffs: Sequence[date], first_day: date, tiles: Tiles, store: SnapshotStore, engine: Engine) -> Examples:
+def make_examples(asked: AskedTask, cutoffs: Sequence[date], first_day: date, tiles: Tiles, store: SnapshotStore) -> Examples:
     """Feature vectors before each cutoff, labels from [cutoff, cutoff + horizon).
 
     A feature that looks back further than the log reaches at the first cutoff means something else at each cutoff
@@ -61,7 +59,7 @@ def make_examples(asked: AskedTask, cutoffs: Sequence[date], first_day: date, ti
         NoUsableData: nobody is eligible at any cutoff.
     """
     visible = (cutoffs[0] - first_day).days
-    parts = [_at_cutoff(asked, store.get(tiles, as_of, engine), visible, tiles, engine) for as_of in cutoffs]
+    parts = [_at_cutoff(asked, read_snapshot(path), visible, tiles) for path in store.build(tiles, cutoffs)]
     parts = [part for part in parts if len(part)]
     if not parts:
         raise NoUsableData(f"Nobody is eligible for {asked.name} ({asked.describe()['eligible']}) at any of {len(cutoffs)} cutoff(s).")
@@ -74,10 +72,11 @@ def make_examples(asked: AskedTask, cutoffs: Sequence[date], first_day: date, ti
     )
 
 
-def trigger_days(asked: AskedTask, tiles: Tiles, engine: Engine) -> list[date]:
+def trigger_days(asked: AskedTask, tiles: Tiles) -> list[date]:
     """The days on which the task's trigger happened."""
-    rows = tiles.user_days.filter(tiles.user_days[asked.task.trigger] > 0).select("day").distinct()
-    return [day_of(number) for number in engine.collect(rows, ["day"])["day"].to_pylist()]
+    if asked.task.trigger is None:
+        return []
+    return [day_of(number) for number in sorted(tiles.ever().days(asked.task.trigger)["day"].unique().tolist())]
 
 
 def require_both_classes(examples: Examples, what: str) -> None:
@@ -100,17 +99,19 @@ def usable_features(asked: AskedTask, snapshot: Snapshot, visible: int) -> tuple
     return tuple(feature["name"] for feature in described if feature["looks_back_days"] <= visible and not feature["name"].startswith(asked.task.left_out))
 
 
-def _at_cutoff(asked: AskedTask, snapshot: Snapshot, visible: int, tiles: Tiles, engine: Engine) -> Examples:
+def _at_cutoff(asked: AskedTask, snapshot: Snapshot, visible: int, tiles: Tiles) -> Examples:
     frame, as_of = snapshot.frame, snapshot.as_of
     asked_about = asked.eligible(frame).to_numpy(dtype=bool)
+    # A visitor of then may be known by another id now, and what they did next is kept under it.
+    people = frame.index.map(lambda user: tiles.current_ids.get(user, user)) if tiles.current_ids else frame.index
     if asked.task.trigger:
-        asked_about = asked_about & frame.index.isin(_triggered(asked.task.trigger, tiles, as_of, engine))
+        asked_about = asked_about & people.isin(_triggered(asked.task.trigger, tiles, as_of))
     if asked.task.seed:
         # The seed is known in full: it is asked about whether or not a member is still active.
         label = asked.task.seed(frame).to_numpy(dtype=bool)
         asked_about = asked_about | label
     else:
-        label = frame.index.isin(_did(asked, tiles, as_of, engine)) ^ asked.task.absence
+        label = people.isin(_did(asked, tiles, as_of)) ^ asked.task.absence
     names = usable_features(asked, snapshot, visible)
     rows = np.flatnonzero(asked_about)
     return Examples(
@@ -122,19 +123,14 @@ def _at_cutoff(asked: AskedTask, snapshot: Snapshot, visible: int, tiles: Tiles,
     )
 
 
-def _triggered(trigger: str, tiles: Tiles, as_of: date, engine: Engine) -> pd.Index:
-    days = tiles.between(as_of, as_of + timedelta(days=1)).user_days
-    return _users(days.filter(days[trigger] > 0), engine)
+def _triggered(trigger: str, tiles: Tiles, as_of: date) -> pd.Index:
+    found: pd.Index = pd.Index(tiles.between(as_of, as_of + timedelta(days=1)).days(trigger)["user_id"].unique())
+    return found
 
 
-def _did(asked: AskedTask, tiles: Tiles, as_of: date, engine: Engine) -> pd.Index:
+def _did(asked: AskedTask, tiles: Tiles, as_of: date) -> pd.Index:
     if asked.task.outcome is None:
         raise TypeError(f"task '{asked.name}' has neither an outcome nor a seed")
     window = tiles.between(as_of, as_of + timedelta(days=asked.horizon))
-    return _users(asked.task.outcome(window, as_of), engine)
-
-
-def _users(rows: Table, engine: Engine) -> pd.Index:
-    ids = engine.collect(rows.select("user_id").distinct(), ["user_id"])["user_id"].to_pylist()
-    index: pd.Index = pd.Index(ids, dtype="str")
-    return index
+    found: pd.Index = pd.Index(asked.task.outcome(window).unique())
+    return found

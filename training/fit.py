@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from features.engine import Engine
 from features.errors import NoUsableData
 from features.events import day_of
 from features.logs import step
@@ -48,7 +47,7 @@ class Candidate:
     test: Examples
 
 
-def fit_task(asked: AskedTask, until: date, tiles: Tiles, store: SnapshotStore, engine: Engine) -> Candidate:
+def fit_task(asked: AskedTask, until: date, tiles: Tiles, store: SnapshotStore) -> Candidate:
     """Train one task on everything known before `until` and judge it on its last cutoffs.
 
     Raises:
@@ -56,14 +55,14 @@ def fit_task(asked: AskedTask, until: date, tiles: Tiles, store: SnapshotStore, 
     """
     if lacking := sorted(set(asked.task.needs) - tiles.log.kinds):
         raise NoUsableData(f"{asked.name} needs events that the log does not have: {', '.join(lacking)}. Ingest a source that brings them.")
-    first = first_day(tiles, engine)
+    first = first_day(tiles)
     with step(f"{asked.name}: examples") as found:
         if asked.task.seed:
-            examples = make_examples(asked, [until], first, tiles, store, engine)
+            examples = make_examples(asked, [until], first, tiles, store)
             train, test, split = split_by_customer(examples, until)
         else:
-            split = split_by_time(_cutoffs(asked, first, until, tiles, engine), asked.horizon)
-            examples = make_examples(asked, (*split.train, *split.test), first, tiles, store, engine)
+            split = split_by_time(_cutoffs(asked, first, until, tiles), asked.horizon)
+            examples = make_examples(asked, (*split.train, *split.test), first, tiles, store)
             train, test = examples.at(split.train), examples.at(split.test)
         found |= {"rows": len(train), "test_rows": len(test), "test_base_rate": round(float(test.y.mean()), 4)}
     require_both_classes(train, f"{asked.name}, training cutoffs")
@@ -134,17 +133,15 @@ def _hidden(user: Any) -> bool:
     return hashlib.sha256(f"hidden seed {user}".encode()).digest()[0] % 5 == 0
 
 
-def _cutoffs(asked: AskedTask, first: date, until: date, tiles: Tiles, engine: Engine) -> list[date]:
+def _cutoffs(asked: AskedTask, first: date, until: date, tiles: Tiles) -> list[date]:
     if asked.task.trigger is None:
         return calendar(first, until, asked.horizon)
-    return closed(trigger_days(asked, tiles, engine), first, until, asked.horizon)
+    return closed(trigger_days(asked, tiles), first, until, asked.horizon)
 
 
-def first_day(tiles: Tiles, engine: Engine) -> date:
+def first_day(tiles: Tiles) -> date:
     """The day of the first order: what came before it is not yet a shop's history."""
-    days = tiles.user_days
-    placed = days.filter(days.orders > 0)
-    number = engine.collect(placed.aggregate(first=placed.day.min()), ["first"])["first"][0].as_py()
-    if number is None:
+    days = tiles.ever().days("orders")["day"]
+    if days.empty:
         raise NoUsableData("The log has no order; every prediction needs some. Ingest the shop's orders first.")
-    return day_of(number)
+    return day_of(int(days.min()))

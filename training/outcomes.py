@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import date
+import pandas as pd
 
-from ibis import Table
-
-from features.events import day_number
-from features.tiles import Tiles
+from features.tiles import Window
 
 
-def ordered(window: Tiles, start: date) -> Table:
+def ordered(window: Window) -> pd.Series[str]:
     """Users with at least one valid order in the window."""
-    return window.user_days.filter(window.user_days.orders > 0).select("user_id")
+    return window.days("orders")["user_id"]
 
 
-def redeemed_offer(window: Tiles, start: date) -> Table:
+def redeemed_offer(window: Window) -> pd.Series[str]:
     """Users who redeemed, in the window, a coupon of a campaign that they received on its first day."""
-    rows = window.user_campaigns
-    offered = rows.filter((rows.day == day_number(start)) & (rows.received > 0)).select("user_id", "campaign")
-    return rows.filter(rows.redeemed > 0).semi_join(offered, ["user_id", "campaign"]).select("user_id")
+    received, redeemed = window.keys("received"), window.keys("redeemed")
+    offered = received.loc[received["day"] == window.start, ["user_id", "key"]]
+    answered: pd.Series[str] = redeemed.merge(offered, on=["user_id", "key"])["user_id"]
+    return answered

@@ -9,7 +9,6 @@ from datetime import date
 from pathlib import Path
 
 from features.cycle import repurchase_cycle
-from features.engine import Engine
 from features.errors import LabelWindowOpen, NoUsableData
 from features.files import code_digest, digest_of, exclusive
 from features.logs import log, step
@@ -54,15 +53,14 @@ def retrain(workspace: Workspace, shop: Shop, as_of: date | None = None, names: 
         TrackingUnavailable: MLflow is down; champions stay what they were.
     """
     with exclusive(workspace.root / ".retrain.lock", "A retrain of this workspace"):
-        engine = Engine()
         tracking = Tracking(workspace, shop.name)
         if stale := tracking.close_stale():
             log.warning("closed runs that a killed process had left open", extra={"facts": {"runs": stale}})
-        tiles = workspace.tiles(shop, engine)
+        tiles = workspace.tiles(shop)
         until = as_of or tiles.log.complete_until
         if until > tiles.log.complete_until:
             raise LabelWindowOpen(until, until, tiles.log.complete_until)
-        cycle = repurchase_cycle(tiles.before(until), engine)
+        cycle = repurchase_cycle(tiles, until)
         todo, outcomes = [], []
         for task in tasks_for(shop, tiles.log.kinds, names):
             asked = task.at(shop, cycle)
@@ -72,14 +70,14 @@ def retrain(workspace: Workspace, shop: Shop, as_of: date | None = None, names: 
             else:
                 todo.append((asked, key))
         if todo:
-            outcomes += _train(workspace, tracking, tiles, engine, until, todo, promote)
+            outcomes += _train(workspace, tracking, tiles, until, todo, promote)
         return outcomes
 
 
 def work_key(asked: AskedTask, until: date, tiles: Tiles, promote: bool) -> str:
     """Digest of everything that shapes a trained task: what is asked, of which data, by which recipe, and whether it may be promoted."""
     code = [CODE, code_digest(Path(inspect.getfile(asked.task.eligible)))]
-    return digest_of([asked.describe(), until, recipe_digest(tiles.log, tiles.shop), code, promote])
+    return digest_of([asked.describe(), until, recipe_digest(tiles.log, tiles.shop, until), tiles.log.digest, code, promote])
 
 
 def _made_champion(tracking: Tracking, task: str, key: str) -> str | None:
@@ -88,15 +86,13 @@ def _made_champion(tracking: Tracking, task: str, key: str) -> str | None:
     return champion.run_id if champion and champion.tags.get("encore.key") == key else None
 
 
-def _train(
-    workspace: Workspace, tracking: Tracking, tiles: Tiles, engine: Engine, until: date, todo: Sequence[tuple[AskedTask, str]], promote: bool
-) -> list[Outcome]:
+def _train(workspace: Workspace, tracking: Tracking, tiles: Tiles, until: date, todo: Sequence[tuple[AskedTask, str]], promote: bool) -> list[Outcome]:
     outcomes, cards = [], []
     summary: dict[str, float] = {}
     with tracking.run(f"retrain {until}", {"encore.as_of": until.isoformat(), "encore.data": tiles.log.digest}) as parent:
         for asked, key in todo:
             try:
-                candidate = fit_task(asked, until, tiles, workspace.snapshots, engine)
+                candidate = fit_task(asked, until, tiles, workspace.snapshots)
             except NoUsableData as error:
                 outcomes.append(Outcome(asked.name, "no usable data", str(error)))
                 continue

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 import pandas as pd
-from ibis import Table
 
 from features.cycle import RepurchaseCycle
 from features.shopfile import Shop
-from features.tiles import Tiles
+from features.tiles import Window
 
 Eligible = Callable[[pd.DataFrame, int], "pd.Series[bool]"]  # (snapshot frame, horizon) -> one statement per user
-Outcome = Callable[[Tiles, date], Table]  # (what happened in the window, its start) -> the user_id that did it
+Outcome = Callable[[Window], "pd.Series[str]"]  # (what happened in the window) -> the user_id of those who did it
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 
 from features.vocabulary import EVENT_SCHEMA, PRODUCT_SCHEMA
+
+
+def nothing_refused() -> pd.DataFrame:
+    return pd.DataFrame({"file": pd.Series(dtype="string"), "line": pd.Series(dtype="Int64"), "reason": pd.Series(dtype="string")})
 
 
 @dataclass(frozen=True)
@@ -21,18 +26,45 @@ class Batch:
         events: rows of EVENT_SCHEMA, in any order.
         complete_until: every event before this date is in the batch or was in an earlier one.
         products: rows of PRODUCT_SCHEMA, or None.
-        quarantined: reason -> rows left out.
+        refused: one row per row left out: file (its name), line (1 is the first of the file, its header included; of a
+            file without lines the row, from 1) and reason.
         stream: the flow of data that the batch continues; by default one of its own name.
         refunds_are_totals: a refund's value is all that was refunded of its order so far; the log adds what is new.
+        written: when the source said this. What contradicts an earlier statement without a later `known_at` of its own
+            became known then; without `written` it is refused.
     """
 
     name: str
     events: pa.Table
     complete_until: date
     products: pa.Table | None = None
-    quarantined: Mapping[str, int] = field(default_factory=dict)
+    refused: pd.DataFrame = field(default_factory=nothing_refused)
     refunds_are_totals: bool = False
     stream: str | None = None
+    written: pd.Timestamp | None = None
+
+    @property
+    def quarantined(self) -> Mapping[str, int]:
+        """Reason -> rows left out."""
+        counts = self.refused["reason"].value_counts().sort_index()
+        return {str(reason): int(rows) for reason, rows in counts.items()}
+
+
+def refused_rows(file: str, lines: pd.Series, reasons: pd.Series) -> pd.DataFrame:
+    """The rows that have a reason, as `Batch.refused` wants them."""
+    left_out = reasons.notna().to_numpy()
+    return pd.DataFrame(
+        {
+            "file": pd.Series(file, index=range(int(left_out.sum())), dtype="string"),
+            "line": pd.array(lines.to_numpy()[left_out], dtype="Int64"),
+            "reason": pd.array(reasons.to_numpy()[left_out], dtype="string"),
+        }
+    )
+
+
+def file_date(path: Path) -> pd.Timestamp:
+    """When a file was last written: the latest that its content can have become known."""
+    return pd.Timestamp(path.stat().st_mtime_ns // 1000, unit="us", tz="UTC")
 
 
 def canonical_events(*frames: pd.DataFrame) -> pa.Table:

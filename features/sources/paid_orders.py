@@ -7,7 +7,8 @@
 * A refund became known when the export says that the order last changed, or else when the file was written: never
   earlier than it could have been seen.
 * Identity. Every fact has an id of its own, made of the order's id: an order that is exported again adds only what is
-  new about it, and what the log has of it stays as it was. Equal products of one order are one line.
+  new about it. Equal products of one order are one line.
+* An order that is left out is left out with every row or line of the file that speaks of it.
 * Users without an account are known by a hash of their e-mail address or phone number; with neither they are left out.
 * Time. `complete_until` is declared, or else the shop's day on which the last order of the file was created. The last
   payment says nothing: an export of September's orders that is made in October has payments of October.
@@ -15,7 +16,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -25,8 +25,10 @@ from typing import Any
 import pandas as pd
 
 from features.errors import NoUsableData
+from features.rates import without_rate
 from features.shopfile import Shop
-from features.sources.batch import Batch, canonical_events
+from features.sources.batch import Batch, canonical_events, refused_rows
+from features.sources.batch import file_date as file_date
 from features.sources.table import DAY, complete_until, products_of
 from features.sources.table_rows import UNPAID, refuse
 
@@ -40,42 +42,46 @@ class Export:
     """What a file says, before it is judged.
 
     Args:
-        orders: order_id, user_id, currency, TIMES, value_cents, discount_cents, coupon_cents, is_paid, status, rows (of
-            the file) and reason why it cannot be used. `changed_at` is when its refunds became known at the latest.
-        lines: order_id, product_id, brand, the columns of SUMMED, and reason.
+        orders: order_id, user_id, currency, TIMES, value_cents, discount_cents, coupon_cents, is_paid, status and
+            reason why it cannot be used. `changed_at` is when its refunds became known at the latest. Amounts are in
+            minor units of its currency.
+        places: line of the file, and `order`: the label in `orders` of the order that it speaks of.
+        lines: order_id, product_id, brand, the columns of SUMMED, line of the file, and reason.
         refunds: order_id, event_id, value_cents.
         written: when the file was.
     """
 
     orders: pd.DataFrame
+    places: pd.DataFrame
     lines: pd.DataFrame
     refunds: pd.DataFrame
     written: pd.Timestamp
 
 
 def batch_of(path: Path, export: Export, settings: Mapping[str, Any], shop: Shop, refunds_are_totals: bool = False) -> Batch:
-    """The events of all usable orders, and the count of rows left out, per reason.
+    """The events of all usable orders, and the rows left out, with the reason.
 
     Raises:
         NoUsableData: no order can be used.
     """
-    orders = _judge(export, shop.currency)
+    orders = _judge(export, shop)
     usable = orders[orders["reason"].isna()]
     lines = _judge_lines(export.lines[export.lines["order_id"].isin(usable["order_id"])])
-    left_out = Counter({str(reason): int(rows) for reason, rows in orders.groupby("reason")["rows"].sum().items()})
-    left_out += Counter({str(reason): int(rows) for reason, rows in lines["reason"].value_counts().items()})
-    quarantined = dict(sorted(left_out.items()))
+    left_out = [(export.places["line"], export.places["order"].map(orders["reason"])), (lines["line"], lines["reason"])]
+    refused = pd.concat([refused_rows(path.name, *each) for each in left_out]).sort_values("line", kind="stable", ignore_index=True)
     if usable.empty:
-        raise NoUsableData(f"{path.name} has no usable order: {quarantined}. Nothing was written.")
+        counts = {str(reason): int(rows) for reason, rows in refused["reason"].value_counts().sort_index().items()}
+        raise NoUsableData(f"{path.name} has no usable order: {counts}. Nothing was written.")
     lines = lines[lines["reason"].isna()].merge(usable[["order_id", "occurred_at"]], on="order_id")
     created = orders["created_at"]
     return Batch(
-        path.stem,
-        canonical_events(*_events(usable, lines, export.refunds, shop.currency)),
-        complete_until(settings, created[created <= export.written + DAY].max(), shop.zone),
-        products_of(lines.reindex(columns=["product_id", "occurred_at", "category", "brand", "department"])),
-        quarantined,
-        refunds_are_totals,
+        name=path.stem,
+        events=canonical_events(*_events(usable, lines, export.refunds)),
+        complete_until=complete_until(settings, created[created <= export.written + DAY].max(), shop.zone),
+        products=products_of(lines.reindex(columns=["product_id", "occurred_at", "category", "brand", "department"])),
+        refused=refused,
+        refunds_are_totals=refunds_are_totals,
+        written=export.written,
     )
 
 
@@ -87,21 +93,16 @@ def hashed_contact(emails: pd.Series, phones: pd.Series) -> pd.Series:
     return found.map(lambda text: sha256(text.encode()).hexdigest(), na_action="ignore").astype("string")
 
 
-def file_date(path: Path) -> pd.Timestamp:
-    """When a file was last written: the latest that its content can have become known."""
-    return pd.Timestamp(path.stat().st_mtime_ns // 1000, unit="us", tz="UTC")
-
-
-def _judge(export: Export, currency: str) -> pd.DataFrame:
+def _judge(export: Export, shop: Shop) -> pd.DataFrame:
     orders = export.orders
-    foreign = "in " + orders["currency"] + f", not in the shop's {currency}"
     orders = refuse(orders, ~orders["is_paid"], "not a paid order (status '" + orders["status"].fillna("") + "')")
     orders = refuse(orders, orders["currency"].isna(), "no currency")
-    orders = refuse(orders, orders["currency"] != currency, foreign)
     orders = refuse(orders, orders["user_id"].isna(), "no customer: neither an e-mail address nor a phone number")
     orders = refuse(orders, orders["occurred_at"].isna() | orders["created_at"].isna(), "no time")
     orders = refuse(orders, orders[TIMES].max(axis=1) > export.written + DAY, LATE)
-    return refuse(orders, ~(orders["value_cents"] > 0).fillna(False), UNPAID)
+    orders = refuse(orders, ~(orders["value_cents"] > 0).fillna(False), UNPAID)
+    unconvertible = without_rate(orders["currency"], orders["occurred_at"], shop)
+    return refuse(orders, unconvertible.notna(), unconvertible)
 
 
 def _judge_lines(lines: pd.DataFrame) -> pd.DataFrame:
@@ -110,9 +111,9 @@ def _judge_lines(lines: pd.DataFrame) -> pd.DataFrame:
     return refuse(lines, lines["value_cents"].isna(), "a line without an amount")
 
 
-def _events(orders: pd.DataFrame, lines: pd.DataFrame, refunds: pd.DataFrame, currency: str) -> list[pd.DataFrame]:
+def _events(orders: pd.DataFrame, lines: pd.DataFrame, refunds: pd.DataFrame) -> list[pd.DataFrame]:
     """Orders, their lines, cancellations and refunds; the facts of one order share its order_id."""
-    orders = orders.assign(event="order", event_id="order-" + orders["order_id"], currency=currency)
+    orders = orders.assign(event="order", event_id="order-" + orders["order_id"])
     orders["quantity"] = orders["order_id"].map(lines.groupby("order_id")["quantity"].sum()).astype("Int64")
     who = orders[["order_id", "user_id", "currency"]]
     items = lines.groupby(["order_id", "product_id", "occurred_at"], as_index=False)[SUMMED].sum(min_count=1).merge(who, on="order_id")

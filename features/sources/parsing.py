@@ -5,15 +5,19 @@ Nothing is guessed: a time without an offset needs a declared zone, an integer n
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Decimal, localcontext
 
 import numpy as np
 import pandas as pd
 
 UNITS = ("s", "ms", "us")
 OFFSET = r"(?:[zZ]|[+-]\d\d:?\d\d)\s*$"  # at the end of an ISO 8601 time
+NUMBER = r"[+-]?(\d{1,40}\.?\d{0,40}|\.\d{1,40})([eE][+-]?\d{1,3})?"
+TOO_MUCH = Decimal(10**12)
+EXACT = 200  # digits of arithmetic: no product of two numbers of a file is rounded on the way
 EARLIEST, LATEST = pd.Timestamp("1990-01-01", tz="UTC"), pd.Timestamp("2100-01-01", tz="UTC")
 
 
@@ -50,17 +54,44 @@ def numbers(column: pd.Series) -> Parsed:
     return Parsed(values, reasons, _whole_column(column, bad, "not numbers"))
 
 
-def amounts(column: pd.Series, digits: int) -> Parsed:
+def decimals(column: pd.Series) -> Parsed:
+    """Numbers as exact `Decimal` objects; a float counts as the shortest text that reads as the same number."""
+    if pd.api.types.is_bool_dtype(column) or pd.api.types.is_datetime64_any_dtype(column):
+        return Parsed(column, _no_reasons(column), f"holds {column.dtype} values, not numbers")
+    written = column.astype("string").str.strip()
+    places, distinct = pd.factorize(written.mask(written == ""))
+    known = [Decimal(text) if re.fullmatch(NUMBER, text) else None for text in distinct]  # prices repeat: each once
+    is_bad = np.array([*(value is None for value in known), False])
+    is_large = np.array([*(value is not None and abs(value) >= TOO_MUCH for value in known), False])
+    found = np.empty(len(known) + 1, dtype=object)  # the last one is for empty values, whose place is -1
+    found[:-1] = [None if large else value for value, large in zip(known, is_large[:-1], strict=True)]
+    bad = pd.Series(is_bad[places], column.index)
+    reasons = _no_reasons(column).mask(bad, f"'{column.name}' is not a number").mask(is_large[places], f"'{column.name}' is a trillion or more")
+    return Parsed(pd.Series(found[places], column.index, dtype="object"), reasons, _whole_column(column, bad, "not numbers"))
+
+
+def amounts(column: pd.Series, digits: pd.Series | int) -> Parsed:
     """Decimal text as whole minor units (cents), without a float in between; what is finer is rounded half up.
 
     Args:
-        digits: after the point, of the currency: 2 for EUR, 0 for JPY.
+        digits: after the point, of the currency: 2 for EUR, 0 for JPY; one for all rows or one per row.
     """
     written = texts(column).values
-    bad = written.notna() & ~written.str.fullmatch(r"[+-]?\d{1,12}(\.\d*)?").fillna(False)
-    values = written.mask(bad).map(lambda text: int(Decimal(text).scaleb(digits).to_integral_value(ROUND_HALF_UP)), na_action="ignore")
+    bad = written.notna() & ~written.str.fullmatch(r"[+-]?\d{1,12}(\.\d{0,40})?").fillna(False)
+    places = digits if isinstance(digits, pd.Series) else pd.Series(digits, column.index)
+    values = pd.Series(pd.NA, index=column.index, dtype="Int64")
+    for each in places.unique():
+        mine = written.mask(bad | (places != each)).astype(object)
+        known = {text: minor_units(Decimal(text), int(each)) for text in mine.dropna().unique()}
+        values = values.fillna(mine.map(known).astype("Int64"))
     reasons = _no_reasons(column).mask(bad, f"'{column.name}' is not an amount")
-    return Parsed(values.astype("Int64"), reasons, _whole_column(column, bad, "not amounts such as 1234.50"))
+    return Parsed(values, reasons, _whole_column(column, bad, "not amounts such as 1234.50"))
+
+
+def minor_units(value: Decimal, digits: int) -> int:
+    """Whole minor units of an amount, rounded half up."""
+    with localcontext(prec=EXACT):
+        return int(value.scaleb(digits).to_integral_value(ROUND_HALF_UP))
 
 
 def times(column: pd.Series, zone: str | None, unit: str | None) -> Parsed:

@@ -22,12 +22,13 @@ from typing import Any
 import pandas as pd
 
 from features.errors import InvalidTable, NoUsableData
+from features.rates import digits_of
 from features.shopfile import Shop
-from features.sources.batch import Batch
-from features.sources.paid_orders import Export, batch_of, file_date, hashed_contact
+from features.sources.batch import Batch, file_date
+from features.sources.paid_orders import Export, batch_of, hashed_contact
 from features.sources.parsing import Parsed, amounts, numbers, texts, times
-from features.sources.table import DAY, date_problems, open_table
-from features.sources.table_rows import DIGITS, refuse
+from features.sources.table import DAY, date_problems, open_table, row_lines
+from features.sources.table_rows import refuse
 
 PAID = ("paid", "partially_refunded", "refunded")
 ORDER_TIMES = ("Created at", "Paid at", "Cancelled at")
@@ -49,7 +50,8 @@ def read(settings: Mapping[str, Any], shop: Shop) -> Batch:
     path = shop.path.parent / str(settings.get("path", ""))
     problems = date_problems(settings)
     raw, found = open_table(path, [*ORDER_COLUMNS, *LINE_COLUMNS])
-    columns = {str(name): _parse(raw[name], settings, shop.currency) for name in raw}
+    digits = _digits(raw)
+    columns = {str(name): _parse(raw[name], settings, digits) for name in raw}
     problems += found + [f"column '{name}' {column.problem}" for name, column in columns.items() if column.problem and len(raw)]
     if problems:
         raise InvalidTable(path.name or "The export", problems)
@@ -58,17 +60,26 @@ def read(settings: Mapping[str, Any], shop: Shop) -> Batch:
     written = file_date(path)
     orders = _orders(raw, columns, written)
     rows = pd.DataFrame({name: columns[name].values for name in ("Name", *LINE_COLUMNS)})
-    lines = _lines(rows, _first_reason(columns, LINE_COLUMNS, raw.index), orders)
+    line = row_lines(path, len(raw))
+    lines = _lines(rows, _first_reason(columns, LINE_COLUMNS, raw.index), orders).assign(line=line)
+    places = pd.DataFrame({"line": line, "order": rows["Name"].fillna("").map(pd.Series(orders.index, orders["Name"]))})
     refunds = pd.DataFrame({"order_id": orders["order_id"], "value_cents": orders["refunded"]}).dropna()
     refunds["event_id"] = "refund-" + refunds["order_id"] + "-" + refunds["value_cents"].astype("string")
-    return batch_of(path, Export(orders, lines, refunds, written), settings, shop, refunds_are_totals=True)
+    return batch_of(path, Export(orders, places, lines, refunds, written), settings, shop, refunds_are_totals=True)
 
 
-def _parse(column: pd.Series, settings: Mapping[str, Any], currency: str) -> Parsed:
+def _digits(raw: pd.DataFrame) -> pd.Series:
+    """Digits of the currency per row: it stands on one row of an order, and its lines are on others."""
+    if not {"Name", "Currency"} <= set(raw):
+        return pd.Series(2, raw.index)
+    return digits_of(texts(raw["Currency"]).values.str.upper().groupby(raw["Name"].fillna("")).transform("first"))
+
+
+def _parse(column: pd.Series, settings: Mapping[str, Any], digits: pd.Series) -> Parsed:
     if column.name in ORDER_TIMES:
         return times(column, settings.get("time_zone"), None)
     if column.name in (*ORDER_AMOUNTS, *LINE_AMOUNTS):
-        return amounts(column, DIGITS.get(currency, 2))
+        return amounts(column, digits)
     return numbers(column) if column.name == "Lineitem quantity" else texts(column)
 
 
@@ -76,7 +87,7 @@ def _orders(raw: pd.DataFrame, columns: Mapping[str, Parsed], written: pd.Timest
     """One row per `Name`, from the row that has the order's total."""
     rows = pd.DataFrame({name: columns[name].values for name in ORDER_COLUMNS})
     rows = rows.assign(Name=rows["Name"].fillna(""), reason=_first_reason(columns, ORDER_COLUMNS, raw.index), has_total=raw["Total"].notna())
-    counts = rows.groupby("Name").agg(rows=("Name", "size"), totals=("has_total", "sum"))
+    counts = rows.groupby("Name").agg(totals=("has_total", "sum"))
     # Without a total any row will do: the order is left out.
     orders = rows.sort_values("has_total", ascending=False, kind="stable").drop_duplicates("Name").merge(counts, on="Name")
     orders = _translated(orders.reset_index(drop=True))

@@ -14,6 +14,7 @@ Besides what `paid_orders` says of all shop systems:
 * A product is known by `product_id`, which its variations share and which stays when a sku is given; else by its name.
 * Ids begin at 1 in every shop: two WooCommerce shops cannot share a workspace. Of an order that the file has several
   times, the last modified state counts.
+* An order that is left out is named by the line on which it begins; an array may have all of its orders on one.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from typing import Any
 import pandas as pd
 
 from features.errors import InvalidTable, NoUsableData, unknown_name
+from features.rates import digits_of
 from features.shopfile import Shop
-from features.sources.batch import Batch
-from features.sources.paid_orders import Export, batch_of, file_date, hashed_contact
+from features.sources.batch import Batch, file_date
+from features.sources.json_objects import values_of
+from features.sources.paid_orders import Export, batch_of, hashed_contact
 from features.sources.parsing import Parsed, amounts, numbers, texts, times
 from features.sources.table import date_problems
-from features.sources.table_rows import DIGITS, refuse
+from features.sources.table_rows import refuse
 
 PAID, ENDED = ("processing", "completed", "refunded"), ("cancelled", "failed", "trash")
 ORDER_TIMES = ("date_created_gmt", "date_paid_gmt", "date_modified_gmt")
@@ -49,9 +52,9 @@ def read(settings: Mapping[str, Any], shop: Shop) -> Batch:
         NoUsableData: the file has no orders, or none that can be used.
     """
     path = shop.path.parent / str(settings.get("path", ""))
-    entries, found = _open(path)
+    entries, begins, found = _open(path)
     problems = date_problems(settings) + found
-    digits = DIGITS.get(shop.currency, 2)
+    digits = digits_of(texts(_column(entries, "currency")).values.str.upper())
     columns = {name: _parse(_column(entries, name), digits) for name in (*ORDER_TEXTS, *ORDER_AMOUNTS, *ORDER_TIMES)}
     problems += [f"field '{name}' {column.problem}" for name, column in columns.items() if column.problem]
     if problems:
@@ -60,30 +63,33 @@ def read(settings: Mapping[str, Any], shop: Shop) -> Batch:
     orders = _orders(entries, columns, written)
     orders, refunds = _refunds(entries, orders, digits)
     orders = _coupons(entries, orders, digits)
-    return batch_of(path, Export(orders, _lines(entries, orders, digits), refunds, written), settings, shop)
+    places = pd.DataFrame({"line": begins, "order": orders.index})
+    lines = _lines(entries, orders, digits)
+    return batch_of(path, Export(orders, places, lines.assign(line=lines["place"].map(begins)), refunds, written), settings, shop)
 
 
-def _open(path: Path) -> tuple[list[Entry], list[str]]:
-    """The orders of a file, the last state of each last, and what is wrong with it.
+def _open(path: Path) -> tuple[list[Entry], pd.Series, list[str]]:
+    """The orders of a file, the last state of each last, the lines on which they begin, and what is wrong with it.
 
     Raises:
         NoUsableData: there is nothing in the file.
     """
+    nothing = pd.Series(dtype="int64")
     if not path.is_file():
         near = [file.name for file in path.parent.iterdir() if file.suffix in (".json", ".jsonl", ".ndjson")] if path.parent.is_dir() else []
-        return [], [unknown_name("file", path.name, sorted(near)).replace("Known:", "Beside it:")]
+        return [], nothing, [unknown_name("file", path.name, sorted(near)).replace("Known:", "Beside it:")]
     try:
-        text = path.read_text(encoding="utf-8-sig").strip()
-        found = json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines() if line.strip()]
+        found = values_of(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
-        return [], [f"the file is neither a JSON array nor one JSON object a line: {error}"]
+        return [], nothing, [f"the file is neither a JSON array nor one JSON object a line: {error}"]
     if not found:
         raise NoUsableData(f"{path.name} has no orders. Nothing was written.")
-    entries = [entry for entry in found if isinstance(entry, dict)]
+    entries = [(entry, line) for line, entry in found if isinstance(entry, dict)]
     problems = [f"{len(found) - len(entries)} of {len(found)} entries are not JSON objects"] if len(entries) < len(found) else []
-    known = sorted({name for entry in entries for name in entry})
+    known = sorted({name for entry, _ in entries for name in entry})
     problems += [unknown_name("field", name, known) for name in FIELDS if name not in known]
-    return sorted(entries, key=lambda entry: (str(entry.get("date_modified_gmt")), json.dumps(entry, sort_keys=True))), problems
+    entries.sort(key=lambda each: (str(each[0].get("date_modified_gmt")), json.dumps(each[0], sort_keys=True)))
+    return [entry for entry, _ in entries], pd.Series([line for _, line in entries], dtype="int64"), problems
 
 
 def _column(entries: Sequence[Entry], name: str) -> pd.Series:
@@ -91,7 +97,7 @@ def _column(entries: Sequence[Entry], name: str) -> pd.Series:
     return pd.Series([None if value is None else str(value) for value in values], dtype="string", name=name)
 
 
-def _parse(column: pd.Series, digits: int) -> Parsed:
+def _parse(column: pd.Series, digits: pd.Series) -> Parsed:
     if column.name in ORDER_TIMES:
         return times(column, "UTC", None)
     return amounts(column, digits) if column.name in ORDER_AMOUNTS else texts(column)
@@ -118,7 +124,6 @@ def _orders(entries: Sequence[Entry], columns: Mapping[str, Parsed], written: pd
             "value_cents": values["total"],
             "discount_cents": values["discount_total"],
             "coupon_cents": 0,
-            "rows": 1,
             "reason": pd.Series(None, index=values["id"].index, dtype="string"),
         }
     )
@@ -141,10 +146,10 @@ def _has_unreadable(orders: pd.DataFrame, rows: pd.DataFrame, amount: Parsed) ->
     return pd.Series(orders.index.isin(rows.loc[amount.values.isna(), "place"]), orders.index)
 
 
-def _refunds(entries: Sequence[Entry], orders: pd.DataFrame, digits: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _refunds(entries: Sequence[Entry], orders: pd.DataFrame, digits: pd.Series) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Orders, less those with a refund that cannot be read, and the refunds."""
     rows = _nested(entries, orders, "refunds")
-    total = amounts(_column(list(rows["object"]), "total"), digits)
+    total = amounts(_column(list(rows["object"]), "total"), rows["place"].map(digits))
     orders = refuse(orders, _has_unreadable(orders, rows, total), "a refund without a readable amount")
     listed = rows.assign(value_cents=total.values.abs(), event_id="refund-" + rows["order_id"] + "-" + _column(list(rows["object"]), "id"))
     whole = orders[(orders["status"] == "refunded") & ~orders.index.isin(rows["place"])]
@@ -153,24 +158,26 @@ def _refunds(entries: Sequence[Entry], orders: pd.DataFrame, digits: int) -> tup
     return orders, pd.concat([listed[names], whole[names]], ignore_index=True)
 
 
-def _coupons(entries: Sequence[Entry], orders: pd.DataFrame, digits: int) -> pd.DataFrame:
+def _coupons(entries: Sequence[Entry], orders: pd.DataFrame, digits: pd.Series) -> pd.DataFrame:
     rows = _nested(entries, orders, "coupon_lines")
-    discount = amounts(_column(list(rows["object"]), "discount"), digits)
+    discount = amounts(_column(list(rows["object"]), "discount"), rows["place"].map(digits))
     orders = refuse(orders, _has_unreadable(orders, rows, discount), "a coupon without a readable amount")
     coupon = discount.values.groupby(rows["place"]).sum().reindex(orders.index).fillna(0)
     return orders.assign(coupon_cents=coupon, discount_cents=(orders["discount_cents"] - coupon).clip(lower=0))
 
 
-def _lines(entries: Sequence[Entry], orders: pd.DataFrame, digits: int) -> pd.DataFrame:
+def _lines(entries: Sequence[Entry], orders: pd.DataFrame, digits: pd.Series) -> pd.DataFrame:
     """What the lines cost after coupons; the coupon's share is what they cost before, less that."""
     rows = _nested(entries, orders, "line_items")
     columns = {name: _column(list(rows["object"]), name) for name in ("product_id", "name", "quantity", "subtotal", "total")}
     product, quantity = texts(columns["product_id"]).values, numbers(columns["quantity"])
-    total, before = amounts(columns["total"], digits), amounts(columns["subtotal"], digits)
+    places = rows["place"].map(digits)
+    total, before = amounts(columns["total"], places), amounts(columns["subtotal"], places)
     reduced, has_coupon = (before.values - total.values).clip(lower=0), rows["place"].map(orders["coupon_cents"]) > 0
     return pd.DataFrame(
         {
             "order_id": rows["order_id"],
+            "place": rows["place"],
             "product_id": product.mask(product == "0").fillna(texts(columns["name"]).values),
             "brand": pd.Series(None, rows.index, dtype="string"),
             "quantity": quantity.values.round().astype("Int64"),

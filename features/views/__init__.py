@@ -7,28 +7,34 @@ from features.view import FeatureView
 from features.views.activity import ACTIVITY
 from features.views.attributes import attributes_view
 from features.views.campaigns import CAMPAIGNS
-from features.views.cycle import CYCLE
+from features.views.cycle import cycle_view
 from features.views.discounts import DISCOUNTS
 from features.views.interest import interest_view
-from features.views.membership import MEMBERSHIP
+from features.views.layers import LAYERED
+from features.views.membership import membership_view
 from features.views.orders import ORDERS
 from features.views.products import PRODUCTS
 from features.views.rhythm import RHYTHM
 from features.views.satisfaction import SATISFACTION
+from features.views.search import SEARCH
+from features.views.touch import TOUCH
 
 
 def all_views(shop: Shop) -> tuple[FeatureView, ...]:
-    """Every view, in the order of the snapshot's columns; two of them are shaped by the shop's own names."""
+    """Every view, in the order of the snapshot's columns; a derived column comes after what it is derived from."""
     return (
         ORDERS,
-        CYCLE,
+        cycle_view(bool(shop.daily_use)),
         PRODUCTS,
         DISCOUNTS,
         CAMPAIGNS,
         RHYTHM,
         ACTIVITY,
+        SEARCH,
         interest_view(shop.interest),
         SATISFACTION,
-        MEMBERSHIP,
-        attributes_view(shop.attributes),
+        membership_view(shop.tiers, "growth_value" in shop.attributes),
+        attributes_view([name for name in shop.attributes if name != "growth_value"]),
+        TOUCH,
+        LAYERED,
     )

@@ -1,23 +1,7 @@
-"""Exposure to campaigns and the response to them."""
+"""Exposure to campaigns and promotions, the response to them, and fatigue."""
 
-from __future__ import annotations
-
-from ibis import Table
-
-from features.tiles import History, in_window
-from features.view import NEVER, Column, FeatureView, days_since, ratio, sum_of
-
-
-def response(history: History, window: int | None) -> Table:
-    """Per user: campaigns answered by a redemption, and their share of the campaigns received."""
-    rows = in_window(history.user_campaigns, window)
-    each = rows.group_by("user_id", "campaign").aggregate(received=rows.received.sum(), redeemed=rows.redeemed.sum())
-    users = each.group_by("user_id").aggregate(
-        answered=(each.redeemed > 0).cast("int64").sum(),
-        received=(each.received > 0).cast("int64").sum(),
-    )
-    return users.mutate(answer_share=users.answered.cast("float64") / users.received.nullif(0))
-
+from features.aggregates import days_since, key_ratio, kinds, ratio, sum_of, trend
+from features.view import NEVER, Column, FeatureView
 
 CAMPAIGNS = FeatureView(
     name="campaigns",
@@ -25,17 +9,23 @@ CAMPAIGNS = FeatureView(
     columns=(
         Column("received", sum_of("campaigns"), "campaigns received", "campaigns", actionable=True),
         Column("recency", days_since("campaigns"), "days since the last campaign", "days", empty=NEVER, windows=(None,), actionable=True),
+        Column("answered", kinds("redeemed", "campaign"), "campaigns answered with a coupon", "campaigns", windows=(None,)),
         Column(
-            "answered", None, "campaigns answered with a coupon", "campaigns",
-            windows=(None,), needs=("campaign_received", "coupon_redeemed"), accumulates=True,
-        ),
-        Column(
-            "answer_share", None, "share of campaigns answered with a coupon", "share",
-            empty=NEVER, windows=(None,), needs=("campaign_received", "coupon_redeemed"),
+            "answer_share", key_ratio("redeemed", "received", "campaign"),
+            "campaigns answered with a coupon per campaign received", "share", empty=NEVER, windows=(None,),
         ),
         Column("opens", sum_of("opens"), "messages opened", "messages", actionable=True),
         Column("clicks", sum_of("clicks"), "messages clicked", "messages", actionable=True),
+        Column("open_rate", ratio("opens", "campaigns"), "messages opened per campaign received", "share", empty=NEVER, windows=(90,), actionable=True),
         Column("click_rate", ratio("clicks", "campaigns"), "clicks per campaign received", "share", empty=NEVER, windows=(90,), actionable=True),
+        Column("clicked", kinds("clicked", "campaign"), "different campaigns clicked", "campaigns", windows=(365,)),
+        Column(
+            "pressure", trend("campaigns", recent=30), "campaigns of the last month against the usual rate",
+            "ratio", empty=NEVER, windows=(365,), actionable=True,
+        ),
+        Column("open_trend", trend("opens", recent=30), "messages opened in the last month against the usual rate", "ratio", empty=NEVER, windows=(365,)),
+        Column("unsubscribed", days_since("unsubscriptions"), "days since messages were declined", "days", empty=NEVER, windows=(None,)),
+        Column("promotion_views", sum_of("promotion_views"), "promotions seen in the shop", "promotions", windows=(30,)),
+        Column("promotion_clicks", sum_of("promotion_clicks"), "promotions clicked in the shop", "promotions", windows=(30, 90)),
     ),
-    rows=response,
 )  # fmt: skip

@@ -1,54 +1,58 @@
-"""The user's own rhythm of buying: gaps between days with an order, and where in the cycle the user stands."""
+"""The rhythm of buying: gaps between days with an order, where in the cycle the user stands, and how long supplies last."""
 
-from __future__ import annotations
+import numpy as np
 
-import ibis
-from ibis import Table
+from features.aggregates import Floats, Ints, as_float, days_since_first, divide, gaps, sum_of
+from features.norms import Norms
+from features.view import NEVER, Column, Derived, FeatureView, Values
 
-from features.tiles import History, in_window
-from features.view import NEVER, Column, FeatureView
-
-
-def gaps(history: History, window: int | None) -> Table:
-    """Per user: moments of the gaps between order days, all from integer sums."""
-    days = in_window(history.user_days, window)
-    days = days.filter(days.orders > 0).select("user_id", "day", "age")
-    mine = ibis.window(group_by="user_id", order_by="day")
-    days = days.mutate(gap=days.day - days.day.lag().over(mine))
-    days = days.mutate(previous=days.gap.lag().over(mine))
-    last = days.group_by("user_id").aggregate(
-        n=days.gap.count(),
-        total=days.gap.sum(),
-        squares=(days.gap.cast("int64") * days.gap).sum(),
-        longest=days.gap.max(),
-        last=days.gap.argmax(days.day),
-        before=days.previous.argmax(days.day),
-        recency=days.age.min(),
-    )
-    count, total = last.n.nullif(0).cast("float64"), last.total.cast("float64")
-    variance = (last.n * last.squares - last.total * last.total).cast("float64") / (count * count)
-    return last.select(
-        "user_id",
-        mean_gap=total / count,
-        gap_deviation=variance.sqrt(),
-        longest_gap=last.longest,
-        last_gap=last["last"],
-        earlier_gap=last.before,
-        position=last.recency * count / total.nullif(0.0),
-        overdue=last.recency.cast("float64") - total / count,
-    )
+MINUTES = 1440.0
 
 
-CYCLE = FeatureView(
-    name="cycle",
-    columns=(
-        Column("mean_gap", None, "usual days between orders", "days", empty=NEVER, needs=("order",)),
-        Column("gap_deviation", None, "how irregular the days between orders are", "days", empty=NEVER, needs=("order",)),
-        Column("longest_gap", None, "longest pause between two orders", "days", empty=NEVER, needs=("order",)),
-        Column("last_gap", None, "days between the last two orders", "days", empty=NEVER, needs=("order",)),
-        Column("earlier_gap", None, "days between the two orders before the last", "days", empty=NEVER, needs=("order",)),
-        Column("position", None, "days since the last order against the user's own usual pause", "ratio", empty=NEVER, needs=("order",)),
-        Column("overdue", None, "days past the user's own usual pause", "days", empty=NEVER, needs=("order",)),
+def _deviation(count: Ints, total: Ints, squares: Ints) -> Floats:
+    n = np.where(count > 0, count, 1).astype(np.float64)
+    variance = (count * squares - total * total).astype(np.float64) / (n * n)
+    return np.where(count > 0, np.sqrt(np.maximum(variance, 0.0)), np.nan)
+
+
+def _position(values: Values, norms: Norms) -> Floats:
+    usual = values["cycle_mean_gap"]
+    return np.where(usual > 0, values["orders_recency"] / np.where(usual > 0, usual, 1.0), np.nan)
+
+
+def _supply_left(values: Values, norms: Norms) -> Floats:
+    return np.asarray(values["cycle_supply"] / MINUTES - values["cycle_supply_age"])
+
+
+RHYTHM_OF_ORDERS = (
+    Column("mean_gap", gaps(lambda count, total: divide(total, count), "count", "total"), "usual days between orders", "days", empty=NEVER),
+    Column("gap_deviation", gaps(_deviation, "count", "total", "squares"), "how irregular the days between orders are", "days", empty=NEVER),
+    Column("longest_gap", gaps(as_float, "longest"), "longest pause between two orders", "days", empty=NEVER),
+    Column("last_gap", gaps(as_float, "last"), "days between the last two orders", "days", empty=NEVER),
+    Column("earlier_gap", gaps(as_float, "earlier"), "days between the two orders before the last", "days", empty=NEVER),
+    Column(
+        "position", Derived(("orders_recency", "cycle_mean_gap"), _position),
+        "days since the last order against the user's own usual pause", "ratio", empty=NEVER,
     ),
-    rows=gaps,
-)
+    Column(
+        "overdue", Derived(("orders_recency", "cycle_mean_gap"), lambda values, norms: values["orders_recency"] - values["cycle_mean_gap"]),
+        "days past the user's own usual pause", "days", empty=NEVER,
+    ),
+    Column(
+        "shop_position", Derived(("orders_recency",), lambda values, norms: values["orders_recency"] / norms.cycle, accumulates=True),
+        "days since the last order against the shop's repurchase cycle", "ratio", empty=NEVER,
+    ),
+)  # fmt: skip
+SUPPLY = (
+    Column("supply", sum_of("supply_minutes"), "minutes that all products bought last, by their daily use", "minutes"),
+    Column("supply_age", days_since_first("supply_minutes"), "days since a product with a known daily use was first bought", "days", empty=NEVER),
+    Column(
+        "supply_left", Derived(("cycle_supply", "cycle_supply_age"), _supply_left),
+        "days until what was bought is used up (negative: days without)", "days", empty=NEVER,
+    ),
+)  # fmt: skip
+
+
+def cycle_view(has_daily_use: bool) -> FeatureView:
+    """The rhythm of orders, and where the shop gives the daily use of some product, how long supplies last."""
+    return FeatureView(name="cycle", columns=RHYTHM_OF_ORDERS + (SUPPLY if has_daily_use else ()))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from features.view import NEVER, Column, FeatureView, days_since, sum_of, trend
+from features.aggregates import days_since, sum_of, trend
+from features.view import NEVER, Column, FeatureView
 
 
 def interest_view(groups: Mapping[str, tuple[str, ...]]) -> FeatureView:

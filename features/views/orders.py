@@ -1,6 +1,7 @@
 """Recency, frequency and money: what everybody in this field looks at first."""
 
-from features.view import NEVER, Column, FeatureView, days_since, days_since_first, days_with, ratio, sum_of, trend
+from features.aggregates import days_since, days_since_first, days_with, ratio, sum_of, trend
+from features.view import NEVER, Column, FeatureView
 
 ORDERS = FeatureView(
     name="orders",

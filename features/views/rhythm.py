@@ -1,6 +1,7 @@
-"""When the user buys: part of the day and weekend, on the shop's own clock."""
+"""When the user comes and buys: part of the day and weekend, on the shop's own clock."""
 
-from features.view import NEVER, Column, FeatureView, ratio
+from features.aggregates import ratio
+from features.view import NEVER, Column, FeatureView
 
 RHYTHM = FeatureView(
     name="rhythm",
@@ -10,5 +11,10 @@ RHYTHM = FeatureView(
         Column("morning_share", ratio("morning_orders", "orders"), "share of orders in the morning", "share", empty=NEVER),
         Column("afternoon_share", ratio("afternoon_orders", "orders"), "share of orders in the afternoon", "share", empty=NEVER),
         Column("evening_share", ratio("evening_orders", "orders"), "share of orders in the evening", "share", empty=NEVER),
+        Column("weekend_activity", ratio("weekend_actions", "actions"), "share of activity at the weekend", "share", empty=NEVER, windows=(90,)),
+        Column("night_activity", ratio("night_actions", "actions"), "share of activity from midnight to six", "share", empty=NEVER, windows=(90,)),
+        Column("morning_activity", ratio("morning_actions", "actions"), "share of activity in the morning", "share", empty=NEVER, windows=(90,)),
+        Column("afternoon_activity", ratio("afternoon_actions", "actions"), "share of activity in the afternoon", "share", empty=NEVER, windows=(90,)),
+        Column("evening_activity", ratio("evening_actions", "actions"), "share of activity in the evening", "share", empty=NEVER, windows=(90,)),
     ),
 )

@@ -83,9 +83,11 @@ def test_every_shop_file_in_the_readme_is_one(tmp_path: Path) -> None:
         read_shop(path)  # raises with every problem
 
 
-@pytest.mark.parametrize("path", sorted((PROJECT / "examples").glob("*.toml")), ids=lambda path: path.stem)
-def test_every_example_is_a_shop_file(path: Path) -> None:
-    assert read_shop(path).sources
+@pytest.mark.parametrize("path", sorted(path for path in (PROJECT / "examples").glob("*.toml") if "mapping" not in path.stem), ids=lambda path: path.stem)
+def test_every_example_is_a_shop_file(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "rates.csv").write_text("date,currency,rate\n")  # which some of them name
+    (tmp_path / "encore.toml").write_text(path.read_text())
+    assert read_shop(tmp_path / "encore.toml").sources
 
 
 def test_the_glossary_says_every_noun_of_the_code() -> None:

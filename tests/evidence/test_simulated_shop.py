@@ -11,11 +11,9 @@ import pyarrow.compute as pc
 import pytest
 from scipy.stats import spearmanr
 
-from features.engine import Engine
 from features.events import EventLog
 from features.shop import SimulatedShop, order_probability, simulate
 from features.shopfile import Shop
-from features.snapshot import build_snapshot
 from features.sources.batch import Batch
 from features.store import SnapshotStore
 from features.tiles import Tiles, open_tiles
@@ -39,33 +37,28 @@ def played() -> SimulatedShop:
     return replace(shop, batch=replace(shop.batch, products=None, events=shop.batch.events.filter(pc.is_in(shop.batch.events["event"], pa.array(KINDS)))))
 
 
-@pytest.fixture(scope="module")
-def engine() -> Engine:
-    return Engine(threads=1)
-
-
-def tiles_of(batch: Batch, folder, engine: Engine) -> Tiles:
+def tiles_of(batch: Batch, folder) -> Tiles:
     log = EventLog(folder / "log", SHOP.zone, SHOP.currency)
     log.append(batch)
-    return open_tiles(log, SHOP, folder / "tiles", engine)
+    return open_tiles(log, SHOP, folder / "tiles")
 
 
 @pytest.fixture(scope="module")
-def world(played, engine, tmp_path_factory) -> tuple[Tiles, SnapshotStore]:
+def world(played, tmp_path_factory) -> tuple[Tiles, SnapshotStore]:
     folder = tmp_path_factory.mktemp("simulated")
-    return tiles_of(played.batch, folder, engine), SnapshotStore(folder / "snapshots")
+    return tiles_of(played.batch, folder), SnapshotStore(folder / "snapshots")
 
 
 @pytest.fixture(scope="module")
-def candidate(world, engine) -> Candidate:
+def candidate(world) -> Candidate:
     tiles, store = world
-    return fit_task(ASKED, tiles.log.complete_until, tiles, store, engine)
+    return fit_task(ASKED, tiles.log.complete_until, tiles, store)
 
 
 @pytest.fixture(scope="module")
-def examples(candidate, world, engine) -> Examples:
+def examples(candidate, world) -> Examples:
     tiles, store = world
-    return make_examples(ASKED, (*candidate.split.train, *candidate.split.test), first_day(tiles, engine), tiles, store, engine)
+    return make_examples(ASKED, (*candidate.split.train, *candidate.split.test), first_day(tiles), tiles, store)
 
 
 def oracle(played: SimulatedShop, test: Examples) -> np.ndarray:
@@ -120,14 +113,14 @@ def test_a_copy_of_the_label_among_the_features_trips_it(candidate, examples, mo
     assert "FAIL  single feature: planted alone has AUC 1.000" in decision.text
 
 
-def test_deleting_everything_after_the_cutoff_changes_no_score(candidate, played, world, engine, tmp_path):
+def test_deleting_everything_after_the_cutoff_changes_no_score(candidate, played, world, tmp_path):
     tiles, store = world
     cutoff = candidate.split.test[0]
     midnight = pa.scalar(np.datetime64(cutoff, "us").item(), played.batch.events.schema.field("occurred_at").type)
     known = pc.and_(pc.less(played.batch.events["occurred_at"], midnight), pc.less(played.batch.events["known_at"], midnight))
-    cut = tiles_of(replace(played.batch, events=played.batch.events.filter(known), complete_until=cutoff), tmp_path, engine)
+    cut = tiles_of(replace(played.batch, events=played.batch.events.filter(known), complete_until=cutoff), tmp_path)
     names = candidate.evaluated.features
-    then, now = build_snapshot(cut, cutoff, engine), store.get(tiles, cutoff, engine)
+    then, now = SnapshotStore(tmp_path / "snapshots").get(cut, cutoff), store.get(tiles, cutoff)
     assert then.user_ids.equals(now.user_ids)
     assert candidate.evaluated.scores(then.matrix(names)).tobytes() == candidate.evaluated.scores(now.matrix(names)).tobytes()
 

@@ -86,11 +86,10 @@ def test_lines_with_an_event_id_count_once(read):
     assert rows_of(read(repeated, columns={**COLUMNS, "event_id": "id"}), "order")["value_cents"].tolist() == [2300, 300]
 
 
-def test_a_single_line_of_two_pieces_is_not_two_lines_of_one(read):
-    text = f"{HEADER}\nann,1,2024-03-01T10:00:00,soap,2,1.00\nann,1,2024-03-01T10:00:00,soap,1,1.00\nann,1,2024-03-01T10:00:00,soap,1,1.00\n"
+def test_equal_products_of_one_order_are_one_line(read):
+    text = f"{HEADER}\nann,1,2024-03-01T10:00:00,soap,2,1.00\nann,1,2024-03-01T10:05:00,soap,1,0.90\nann,1,2024-03-01T10:00:00,pan,1,1.00\n"
     items = rows_of(read(text), "order_item")
-    assert items["event_id"].is_unique
-    assert items["quantity"].tolist() == [2, 2]
+    assert items[["event_id", "quantity", "value_cents"]].to_numpy().tolist() == [["order_item-1-pan", 1, 100], ["order_item-1-soap", 3, 290]]
 
 
 def test_rows_marked_as_returns_become_refunds_of_the_positive_amount(read):
@@ -107,6 +106,33 @@ def test_events_are_mapped_and_names_without_a_mapping_are_counted(read):
     assert rows_of(batch, "cart_add")["occurred_at"].dt.strftime("%H:%M").tolist() == ["10:00", "10:00"]
     assert rows_of(batch, "cart_add")["event_id"].nunique() == 1
     assert dict(batch.quarantined) == {"event 'Wiggle' is not mapped to a canonical event": 1}
+
+
+def test_amounts_are_exact_and_rounded_half_up_once(read):
+    # As floats, 1.005 x 100 is 100.49999999999999; a price of a third of a cent counts in full.
+    text = f"{HEADER}\nann,1,2024-03-01T10:00:00,soap,1,1.005\nbob,2,2024-03-02T11:00:00,nail,1000,0.003\neve,3,2024-03-02T11:00:00,tea,0.25,7.98\n"
+    assert rows_of(read(text), "order")["value_cents"].tolist() == [101, 300, 200]
+    huge = read(GOOD + "eve,3,2024-03-02T11:00:00,tea,999999999,99999999999\neve,4,2024-03-02T11:00:00,tea,1,1e15\n")
+    assert dict(huge.quarantined) == {"'price' is a trillion or more": 1, "a number too large to be true": 1}
+
+
+def test_coupons_visitors_and_origins_are_columns_too(read):
+    text = (
+        "who,visitor,when,what,order,total,coupon,from,landing\n"
+        "ann,v1,2024-03-01T10:00:00Z,order,7,20.00,2.50,,https://shop.example/?utm_source=News&utm_medium=email&utm_campaign=may\n"
+        ",v2,2024-03-01T11:00:00Z,page_view,,,,partner,https://shop.example/?gclid=1\n"
+        ",,2024-03-01T11:00:00Z,page_view,,,,,\n"
+        ",v3,2024-03-01T11:00:00Z,identified,,,,,\n"
+    )
+    columns = {"user_id": "who", "anonymous_id": "visitor", "occurred_at": "when", "event": "what", "order_id": "order", "amount": "total"}
+    batch = read(text, rows="events", time_zone=None, columns={**columns, "coupon": "coupon", "source": "from", "landing_url": "landing"})
+    order, view = rows_of(batch, "order").iloc[0], rows_of(batch, "page_view").iloc[0]
+    assert order[["user_id", "anonymous_id", "coupon_cents", "source", "medium", "campaign"]].tolist() == ["ann", "v1", 250, "news", "email", "may"]
+    assert (view["anonymous_id"], view["source"], pd.isna(view["user_id"]), pd.isna(view["medium"])) == ("v2", "partner", True, True)
+    assert batch.refused[["line", "reason"]].to_numpy().tolist() == [
+        [4, "neither a user id nor an anonymous id"],
+        [5, "an identification without both ids"],
+    ]
 
 
 def test_orders_one_a_row(read):
@@ -217,6 +243,8 @@ def test_rows_are_left_out_with_a_reason_and_a_count(read):
         "eve,8,1970-01-01T00:00:01,soap,1,2",
     ]
     batch = read(GOOD + "\n".join(bad) + "\n")
+    assert batch.refused["file"].unique().tolist() == ["orders.csv"]
+    assert batch.refused["line"].tolist() == list(range(5, 18))
     assert dict(batch.quarantined) == {
         "'n' is not a number": 1,
         "'price' is not a number": 1,
@@ -231,6 +259,21 @@ def test_rows_are_left_out_with_a_reason_and_a_count(read):
         "quantity is zero or less on a row that is not a refund": 1,
     }
     assert batch.events.sort_by("event_id").equals(read(GOOD).events.sort_by("event_id"))
+
+
+def test_a_row_left_out_is_named_by_its_line_whatever_quotes_and_blank_lines_come_before_it(read, tmp_path):
+    header, *lines = GOOD.splitlines()
+    text = "\n".join([header, '"ann\nmarie",1,2024-03-01T10:00:00,"soap\r\nbar",2,1.50', "", *lines[2:], ",9,2024-03-01T10:00:00,soap,1,1.50"])
+    assert read(text).refused[["line", "reason"]].to_numpy().tolist() == [[7, "no user id"]]
+    pd.read_csv(io.StringIO(text)).to_parquet(tmp_path / "orders.parquet")
+    assert read(text, path="orders.parquet").refused["line"].tolist() == [3]
+
+
+def test_every_line_of_an_order_left_out_is_named(read):
+    two = GOOD + "eve,2,2024-03-02T11:00:00,pan,1,20.00\n"
+    assert read(two).refused["line"].tolist() == [4, 5]
+    free = GOOD + "eve,3,2024-03-02T11:00:00,pan,1,0\neve,3,2024-03-02T11:00:00,soap,1,0\n"
+    assert read(free).refused["line"].tolist() == [5, 6]
 
 
 def test_local_times_that_do_not_exist_or_occur_twice_are_left_out(read):

@@ -23,7 +23,6 @@ from typer.testing import CliRunner
 
 import encore
 from features.cycle import RepurchaseCycle
-from features.engine import Engine
 from features.errors import GateRefused, LabelWindowOpen, NoUsableData
 from features.files import exclusive
 from features.shop import simulate
@@ -184,9 +183,9 @@ def test_the_next_call_does_the_work_and_closes_what_the_kills_left_open(story):
 
 
 def test_after_kills_the_model_is_the_one_that_an_undisturbed_fit_gives(story, workspace, tracking):
-    engine, shop = Engine(), workspace.shop()
+    shop = workspace.shop()
     asked = TASKS[TASK[0]].at(shop, RepurchaseCycle(None, 0))  # a look-alike's horizon does not depend on the cycle
-    undisturbed = fit_task(asked, END, workspace.tiles(shop, engine), workspace.snapshots, engine)
+    undisturbed = fit_task(asked, END, workspace.tiles(shop), workspace.snapshots)
     assert tracking.load(story.after_resumed.champion).digest == undisturbed.served.digest
 
 

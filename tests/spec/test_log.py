@@ -6,7 +6,6 @@ from datetime import date, timedelta
 
 import pytest
 
-from features.engine import Engine
 from features.errors import InvalidShopFile, LabelWindowOpen, NoUsableData
 from features.events import EventLog
 from features.shopfile import Shop, read_shop
@@ -27,17 +26,16 @@ def test_the_stream_of_orders_that_lags_behind_says_how_far_labels_reach(make_lo
     assert log.complete_until == date(2024, 4, 1)  # views bring no orders: labels end where orders end
     log.append(type(other)(**{**vars(other), "stream": "second shop"}))
     assert log.complete_until == date(2024, 4, 1)
-    tiles = open_tiles(log, Shop("Test shop", "UTC", "EUR"), log.directory / "tiles", Engine(1))
+    tiles = open_tiles(log, Shop("Test shop", "UTC", "EUR"), log.directory / "tiles")
     with pytest.raises(LabelWindowOpen):
         tiles.between(date(2024, 3, 15), date(2024, 4, 2))
 
 
 def test_a_snapshot_beyond_the_log_is_refused(make_log, shop, tmp_path):
-    log, engine = make_log([ORDER], complete_until=date(2024, 4, 1)), Engine(1)
-    tiles = open_tiles(log, shop, tmp_path / "tiles", engine)
+    tiles = open_tiles(make_log([ORDER], complete_until=date(2024, 4, 1)), shop, tmp_path / "tiles")
     with pytest.raises(NoUsableData, match="complete only until 2024-04-01"):
-        SnapshotStore(tmp_path).get(tiles, date(2024, 4, 1) + timedelta(days=1), engine)
-    assert SnapshotStore(tmp_path).get(tiles, date(2024, 4, 1), engine).table.num_rows == 1
+        SnapshotStore(tmp_path).get(tiles, date(2024, 4, 1) + timedelta(days=1))
+    assert SnapshotStore(tmp_path).get(tiles, date(2024, 4, 1)).table.num_rows == 1
 
 
 def test_another_users_order_of_the_same_number_survives_a_cancellation(make_log, make_snapshot):

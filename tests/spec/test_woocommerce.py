@@ -20,10 +20,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from features.commands import ingest_sources
-from features.engine import Engine
 from features.errors import InvalidTable, NoUsableData
 from features.events import EventLog
+from features.ingest import ingest_sources
 from features.shopfile import Shop
 from features.sources import read_source
 from features.sources.batch import Batch
@@ -84,8 +83,22 @@ def test_what_is_left_out_is_counted(read):
         "no customer: neither an e-mail address nor a phone number": 1,
         "not a paid order (status 'cancelled')": 1,
         "not a paid order (status 'pending')": 1,
-        "in USD, not in the shop's EUR": 1,
+        "in USD, not in the shop's EUR; add rates": 1,
     }
+
+
+def test_an_order_left_out_is_named_by_the_line_on_which_it_begins(read):
+    lines = [json.dumps(order) for order in ORDERS]
+    numbers = {order["id"]: line for line, order in enumerate(ORDERS, 1)}
+    left_out = sorted(numbers[number] for number in (1007, 1008, 1009, 1010))
+    assert read("\n".join(lines)).refused["line"].tolist() == left_out
+    assert read("[\n" + ",\n".join(lines) + "\n]").refused["line"].tolist() == [line + 1 for line in left_out]
+    assert read("[" + ", ".join(lines) + "]").refused["line"].tolist() == [1, 1, 1, 1]
+    indented = json.dumps([only(1001), only(1007)], indent=1)
+    assert read(indented).refused["line"].tolist() == [len(json.dumps([only(1001)], indent=1).splitlines())]
+    # A line separator within a text is no end of a line.
+    odd = json.dumps(only(1001, customer_note="a\u2028b"), ensure_ascii=False)
+    assert read(odd + "\n" + json.dumps(only(1007))).refused["line"].tolist() == [2]
 
 
 def test_times_are_utc_whatever_the_zone_of_the_site(read):
@@ -150,7 +163,7 @@ def test_an_order_exported_again_adds_only_what_is_new(read, log):
     assert log.append(read([only(1001, refunds=[first])])).added == 1
     assert log.append(read([only(1001, refunds=[first, second])])).added == 1
     assert log.append(read([only(1001, status="cancelled", refunds=[first, second])])).added == 1
-    assert log.manifest["events"] == {"order": 1, "order_item": 2, "refund": 2, "order_cancelled": 1}
+    assert log.manifest["events"] == {"order": 0, "order_item": 0, "refund": 2, "order_cancelled": 1}  # what stands at the end
 
 
 def test_of_an_order_that_the_file_has_twice_the_last_state_counts(read):
@@ -213,11 +226,10 @@ def test_from_the_export_to_a_vector(tmp_path):
     workspace.shop_file.write_text('name = "Berlin"\nzone = "Europe/Berlin"\ncurrency = "EUR"\n[[sources]]\nkind = "woocommerce"\npath = "orders.json"\n')
     write(tmp_path / "orders.json", json.dumps(ORDERS))
     ingest_sources(workspace)
-    shop, engine = workspace.shop(), Engine(1)
-    tiles = workspace.tiles(shop, engine)
+    tiles = workspace.tiles(workspace.shop())
 
     def features(day: int, user: str) -> list[float]:
-        return workspace.snapshots.get(tiles, date(2025, 10, day), engine).frame.loc[user, ["orders_count", "orders_revenue", "satisfaction_refunds"]].tolist()
+        return workspace.snapshots.get(tiles, date(2025, 10, day)).frame.loc[user, ["orders_count", "orders_revenue", "satisfaction_refunds"]].tolist()
 
     assert features(8, "customer-12") == [2, 4990, 0]
     assert features(7, BOB) == [2, 2450, 0]  # cancelled and refunded on this day: the day before does not know

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features.engine import Engine
 from features.errors import LabelWindowOpen, NoUsableData
 from features.store import SnapshotStore
 from features.tiles import open_tiles
@@ -46,17 +45,17 @@ def labels(examples: Examples) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def ask(make_log, shop, tmp_path_factory) -> Ask:
     """Events and a question -> its examples."""
-    engine, known = Engine(threads=1), {}
+    known = {}
 
     def examples(question: AskedTask, events: list[dict[str, Any]], cutoffs: tuple[date, ...] = (AS_OF,), complete_until: date = CLOSED, first: date = FIRST):
         key = (id(events), complete_until)
         if key not in known:
             folder = tmp_path_factory.mktemp("examples")
-            tiles = open_tiles(make_log(events, complete_until=complete_until), shop, folder / "tiles", engine)
+            tiles = open_tiles(make_log(events, complete_until=complete_until), shop, folder / "tiles")
             known[key] = (tiles, SnapshotStore(folder / "snapshots"))
         tiles, store = known[key]
-        found = make_examples(question, cutoffs, first, tiles, store, engine)
-        return found if question.task.trigger is None else (found, trigger_days(question, tiles, engine))
+        found = make_examples(question, cutoffs, first, tiles, store)
+        return found if question.task.trigger is None else (found, trigger_days(question, tiles))
 
     return examples
 

@@ -1,0 +1,1 @@
+"""Other tools computing the same features."""
