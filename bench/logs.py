@@ -51,21 +51,22 @@ def write_logs(directory: Path, events: int, seed: int, daily: bool) -> None:
     if (directory / "done").exists():
         return
     world, users = World.made(seed), max(events // EVENTS_PER_USER, 100)
-    whole, until, day = (Part(directory / name) for name in ("whole/parts/whole.parquet", "today/parts/until.parquet", "today/parts/day.parquet"))
+    whole = Part(directory / "whole/parts/whole.parquet")
+    until, day = (Part(directory / f"today/parts/{name}.parquet") if daily else None for name in ("until", "day"))
     split, began = day_number(END) - 1, time.perf_counter()
     chunks = [(number, min(CHUNK_USERS, users - number * CHUNK_USERS)) for number in range(-(-users // CHUNK_USERS))]
     for number, size in chunks:
         rows = users_of(world, seed, number, size)
         is_last = number == len(chunks) - 1
         whole.write(rows, is_last)
-        if daily:
+        if until and day:
             recent = pc.greater_equal(pc.max_element_wise(rows["day"], rows["known_day"]), split)
             until.write(rows.filter(pc.invert(recent)), is_last)
             day.write(rows.filter(recent), is_last)
         if is_last or number % 10 == 9:
             print(f"generated {whole.rows:,} events of {number * CHUNK_USERS + size:,} users in {time.perf_counter() - began:.0f} s", flush=True)  # noqa: T201
     _manifest(directory / "whole", [whole], END, seed, world)
-    if daily:
+    if until and day:
         (directory / "yesterday" / "parts").mkdir(parents=True, exist_ok=True)
         (directory / "yesterday" / "parts" / "until.parquet").hardlink_to(until.path)
         _manifest(directory / "yesterday", [until], END - timedelta(days=1), seed, world)

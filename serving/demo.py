@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from features.commands import build_vectors
-from features.ingest import ingest_sources
 from features.errors import EncoreError, UnknownName
 from features.files import write_bytes
+from features.ingest import ingest_sources
 from features.logs import log, step
 from features.workspace import Workspace
 from serving.publish import publish
