@@ -45,7 +45,7 @@ def norms_of(values: Mapping[str, npt.NDArray[np.float64]], split: str | float =
     """Measure the norms.
 
     Args:
-        values: the features MEASURED_ON that the shop has, of all users in any order.
+        values: the features MEASURED_ON that the shop has, of all buyers (others do not matter) in any order.
         split: where RFM splits: "median", "mean" or a quantile between 0 and 1.
     """
     if "orders_count" not in values:

@@ -35,8 +35,8 @@ from features.tiling import READ, TEXTS, bucket_of
 TILES_CODE = code_digest(*(Path(str(module.__file__)) for module in (bucket, tile_columns, tile_kernels, tiling, vocabulary)), Path(__file__))
 BUCKET_EVENTS = 1_500_000  # rows of the log that become one bucket; about 200 bytes of memory each
 WORTH_MERGING = 0.25  # of the log: with more new rows than that, all tiles are made anew
-LEAST_MEMORY = 0.6e9  # bytes: the program and its libraries
-BYTES_PER_EVENT = 1_500  # of work on a bucket, at most
+LEAST_MEMORY = 0.8e9  # bytes: the program, its libraries and what it keeps of every buyer
+BYTES_PER_EVENT = 2_500  # of work on a bucket, at most
 KEPT = 3  # tile folders left on disk: another process may still read an older one
 
 

@@ -11,11 +11,11 @@ import duckdb
 from generate import SHOP
 from logs import monthly, open_log
 from measure import report, timed
-from peers.arguments import peer_arguments, places
-from peers.sql import WideQuery
 
 from features.events import day_number
 from features.snapshot import catalogue
+from peers.arguments import peer_arguments, places
+from peers.sql import WideQuery
 
 
 def main() -> None:

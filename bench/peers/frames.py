@@ -18,8 +18,6 @@ import pyarrow.parquet as pq
 from generate import SHOP
 from logs import monthly, open_log
 from measure import report, timed
-from peers.arguments import peer_arguments, places
-from peers.sql import READ
 
 from features.aggregates import ChangePart, DayPart, KeyPart, Part
 from features.events import day_number
@@ -27,6 +25,8 @@ from features.snapshot import catalogue
 from features.tile_columns import CHANGES, DAY_CODES, DAY_COLUMNS, KEY_CODES, KEY_COLUMNS, DayColumn, events_of
 from features.view import Derived, Feature
 from features.views.touch import OWNED, PAID
+from peers.arguments import peer_arguments, places
+from peers.sql import READ
 
 TEXTS = ("user_id", "event", "product_id", "campaign", "detail", "channel", "source", "medium")
 

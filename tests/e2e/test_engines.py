@@ -1,4 +1,4 @@
-"""The same declarations counted by compiled loops and by SQL on DuckDB; SQL for warehouses compiles and parses. Spark: e2e."""
+"""The same declarations counted by compiled loops and by SQL on DuckDB; SQL for warehouses compiles and parses. Spark has a file of its own."""
 
 from __future__ import annotations
 
