@@ -37,6 +37,7 @@ BUCKET_EVENTS = 1_500_000  # rows of the log that become one bucket; about 200 b
 WORTH_MERGING = 0.25  # of the log: with more new rows than that, all tiles are made anew
 LEAST_MEMORY = 0.8e9  # bytes: the program, its libraries and what it keeps of every buyer
 BYTES_PER_EVENT = 2_500  # of work on a bucket, at most
+WORTH_A_THREAD = 200_000  # rows of the log
 KEPT = 3  # tile folders left on disk: another process may still read an older one
 
 
@@ -224,7 +225,8 @@ def _between(ids: pa.ChunkedArray, low: str, high: str | None) -> pa.ChunkedArra
 
 def _splits(log: EventLog, rows: int, bucket_events: int) -> list[str]:
     """User ids that divide the log into buckets of about equal size, by where the row groups of its largest part begin."""
-    wanted = -(-rows // bucket_events)
+    busy = min(2 * (os.cpu_count() or 1), rows // WORTH_A_THREAD)  # so that no core waits, where there is work for all
+    wanted = max(-(-rows // bucket_events), busy)
     if wanted <= 1:
         return [""]
     largest = max(log.manifest["parts"], key=lambda part: part["rows"])
