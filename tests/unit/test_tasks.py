@@ -17,7 +17,7 @@ from features.errors import UnknownName
 from features.shopfile import Shop
 from features.snapshot import catalogue
 from features.sources import SOURCES
-from features.view import FeatureView
+from features.view import FeatureView, events_behind
 from features.views import all_views
 from features.vocabulary import EVENTS
 from training.task import Task
@@ -115,3 +115,12 @@ def test_tasks_are_those_named_else_those_of_the_shop_file_else_those_the_events
 def test_an_unknown_task_is_met_with_the_nearest_one():
     with pytest.raises(UnknownName, match=r"Unknown task 'repeat_oder'\. Did you mean 'repeat_order'"):
         tasks_for(SHOP, frozenset({"order"}), ("repeat_oder",))
+
+
+def test_what_makes_a_seed_does_not_describe_it() -> None:
+    shop = Shop("Test shop", "UTC", "EUR")
+    made_of_redemptions = [
+        feature.name for feature in catalogue(shop, frozenset(EVENTS)) if any("coupon_redeemed" in events_behind(part, shop.interest) for part in feature.parts)
+    ]
+    assert len(made_of_redemptions) > 5
+    assert [name for name in made_of_redemptions if not name.startswith(TASKS["lookalike"].left_out)] == []

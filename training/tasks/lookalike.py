@@ -11,7 +11,7 @@ LOOKALIKE = Task(
     needs=("order", "coupon_redeemed"),
     seed=lambda users: users["discounts_redemption_recency"].notna(),
     # What defines the seed must not describe it: coupons, and campaigns, which were sent to chosen customers.
-    left_out=("discounts_redemption", "discounts_coupon", "campaigns_"),
+    left_out=("discounts_redemption", "discounts_coupon", "discounts_top_coupon", "discounts_full_price", "campaigns_"),
     # Spend is the rule that people use to choose an audience.
     rule="orders_revenue_365d",
     rule_in_words="spend rule",
