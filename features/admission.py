@@ -12,12 +12,11 @@ import pyarrow.compute as pc
 
 from features.engine import Engine
 from features.errors import InvalidShopFile, InvalidTable
-from features.vocabulary import EVENT_SCHEMA, EVENTS, LOG_SCHEMA, LONGEST_ID
+from features.vocabulary import CALENDAR, EVENT_SCHEMA, EVENTS, LOG_SCHEMA, LONGEST_ID
 
 NO_USER = f"user id is empty, longer than {LONGEST_ID} bytes or has control characters"
 FUTURE = "happened more than a day after it became known (a wrong device clock?)"
 CLASH = "says something else than what is known under its id, and not that it became known later"
-CALENDAR = ("day", "known_day", "hour")
 UNPOSTED = pa.schema([field for field in LOG_SCHEMA if field.name not in CALENDAR])
 
 

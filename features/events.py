@@ -1,7 +1,7 @@
-"""EventLog: the shop's events on disk, and the only two comparisons of time in Encore.
+"""EventLog: the shop's events on disk, and what "before a date" means.
 
-History is strictly before `as_of`, in what happened and in what was known. An outcome window is
-`start <= day < end`. `as_of` is a date and stands for midnight in the shop's zone.
+History is strictly before `as_of`, in what happened and in what was known; `as_of` is a date and stands for midnight in the
+shop's zone. SQL cuts with `before`, the compiled loops with the same two comparisons; outcome windows are `tiles.Window`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ibis import Table
 
 from features import admission
 from features.engine import Engine
-from features.errors import LabelWindowOpen, NoUsableData
+from features.errors import NoUsableData
 from features.files import digest_of, exclusive, parquet_bytes, read_json, sha256_of_bytes, write_bytes, write_json
 from features.identity import LINK_SCHEMA, current_ids, links_in, moved_ids, stated_links, tombstone, valid_links, without_tombstones
 from features.ledger import CONTENT, Posting, post
@@ -44,14 +44,11 @@ def before(table: Table, as_of: date) -> Table:
     return table.filter((table.day < cut) & (table.known_day < cut))
 
 
-def between(table: Table, start: date, end: date) -> Table:
-    """The rows that happened in `start <= day < end`, whenever they became known."""
-    return table.filter((table.day >= day_number(start)) & (table.day < day_number(end)))
-
-
 @dataclass(frozen=True)
 class IngestReport:
-    """What one ingest did, in rows of the source.
+    """What one ingest did. A row of a source may make several facts (an order and its line) or a part of one.
+
+    read: facts that were told and rows that were left out; added + restated + duplicates + quarantined make it up.
 
     added: new facts. restated: new versions of known facts. duplicates: said before. taken_back: facts that count no
     longer, or for another user, from some moment on. changes_from: the first day of history that is not what it was
@@ -139,20 +136,6 @@ class EventLog:
     def current_ids(self) -> dict[str, str]:
         """Linked id -> the user it belongs to by all that is known now."""
         return current_ids(self.links())
-
-    def before(self, table: Table, as_of: date) -> Table:
-        """History: rows of any table of this log (events or tiles) strictly before `as_of`."""
-        return before(table, as_of)
-
-    def between(self, table: Table, start: date, end: date) -> Table:
-        """Outcomes: rows of any table of this log in `start <= day < end`.
-
-        Raises:
-            LabelWindowOpen: the window is not over in the data.
-        """
-        if end > self.complete_until:
-            raise LabelWindowOpen(start, end, self.complete_until)
-        return between(table, start, end)
 
     def has(self, receipt: str) -> bool:
         """Whether what has this receipt was appended before."""

@@ -15,8 +15,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.files import digest_of
-
 LINK_SCHEMA = pa.schema(
     [
         pa.field("from_id", pa.string(), nullable=False),
@@ -34,11 +32,6 @@ def links_in(events: pa.Table) -> pa.Table:
         return LINK_SCHEMA.empty_table()
     first = rows.group_by(["anonymous_id", "user_id"]).aggregate([("known_at", "min")])
     return pa.table([first["anonymous_id"], first["user_id"], first["known_at_min"]], schema=LINK_SCHEMA)
-
-
-def add_links(known: pa.Table, found: pa.Table) -> pa.Table:
-    """Known and new links together, those that count."""
-    return valid_links(stated_links(known, found))
 
 
 def stated_links(known: pa.Table, found: pa.Table) -> pa.Table:
@@ -133,7 +126,3 @@ def without_tombstones(events: pa.Table, tombstones: Mapping[str, str]) -> tuple
         out = mine if out is None else pc.or_(out, mine)
     kept = events.filter(pc.invert(out))
     return kept, events.num_rows - kept.num_rows
-
-
-def links_digest(links: pa.Table) -> str:
-    return digest_of([[row["from_id"], row["to_id"], row["known_at"].isoformat()] for row in links.to_pylist()])

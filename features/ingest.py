@@ -16,7 +16,7 @@ from features.sources import read_source
 from features.sources.batch import Batch
 from features.workspace import Workspace
 
-READABLE = (".csv", ".json", ".jsonl", ".ndjson", ".parquet")
+READABLE = (".csv", ".json", ".jsonl", ".ndjson", ".log", ".parquet")  # each also with .gz after it where its reader can
 
 
 def ingest_sources(workspace: Workspace) -> None:
@@ -62,7 +62,7 @@ def files_of(settings: Mapping[str, Any], shop: Shop) -> Iterator[Mapping[str, A
         yield settings
         return
     found = sorted((folder / path).iterdir() if is_folder else Path(folder.anchor).glob(str((folder / path).relative_to(folder.anchor))))
-    files = [file for file in found if file.is_file() and file.suffix in READABLE]
+    files = [file for file in found if file.is_file() and file.with_suffix("" if file.suffix == ".gz" else file.suffix).suffix in READABLE]
     if not files:
         raise NoUsableData(f"No file to read at '{path}' (looked for {', '.join(READABLE)}). Correct `path` in encore.toml, or put the files there.")
     for file in files:

@@ -15,11 +15,9 @@ import pandas as pd
 import pyarrow as pa
 
 from features.identity import owner_at, owners
-from features.vocabulary import LOG_SCHEMA
+from features.vocabulary import CALENDAR, LOG_SCHEMA
 
-CALENDAR = ("day", "known_day", "hour")  # computed from the moments, once the rows are known
 CONTENT = tuple(name for name in LOG_SCHEMA.names if name not in ("user_id", "known_at", "sign", *CALENDAR))
-CLASH = "says something else than what is known under its id, and not that it became known later"
 _ROW = ["event_id", "content", "user_id", "known_at"]
 
 
@@ -27,7 +25,7 @@ _ROW = ["event_id", "content", "user_id", "known_at"]
 class Posting:
     """What one ingest adds to the ledger.
 
-    rows: LOG_SCHEMA without the calendar. added, restated, duplicates: facts. refused: rows per reason.
+    rows: LOG_SCHEMA without the calendar. added, restated, duplicates, clashes: facts that were told.
     """
 
     rows: pa.Table

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 ENOUGH_REPURCHASERS = 200
 DEFAULT_CYCLE = 30.0  # days, where too few users came back to measure one
-MEASURED_ON = ("orders_recency", "orders_count", "orders_revenue", "cycle_mean_gap", "activity_active_days_90d")
+MEASURED_ON = ("orders_recency", "orders_count", "orders_revenue", "cycle_mean_gap", "activity_active_days_90d", "discounts_full_price_share")
 SPLITS = ("median", "mean")
 
 
@@ -25,6 +25,7 @@ class Norms:
         repurchasers: users with two order days or more.
         recency, frequency, monetary: where RFM splits buyers, in days, orders and cents.
         first_order_cents: total revenue of users with one order / their number.
+        discounts: whether anybody ever bought with a coupon or at a reduced price; without, nothing is known of it.
         top_spend, top_activity: the 90th percentile of spending, the 75th of active days in 90, among buyers.
     """
 
@@ -36,6 +37,7 @@ class Norms:
     first_order_cents: float = 0.0
     top_spend: float = 0.0
     top_activity: float = 0.0
+    discounts: bool = False
 
     def describe(self) -> dict[str, Any]:
         return asdict(self)
@@ -68,6 +70,7 @@ def norms_of(values: Mapping[str, npt.NDArray[np.float64]], split: str | float =
         first_order_cents=float(once.sum()) / len(once) if len(once) else 0.0,
         top_spend=float(np.quantile(values["orders_revenue"][buys], 0.9)),
         top_activity=float(np.quantile(activity[buys], 0.75)) if activity is not None else 0.0,
+        discounts=bool((values["discounts_full_price_share"] < 1).any()) if "discounts_full_price_share" in values else False,
     )
 
 

@@ -16,7 +16,7 @@ from features import admission
 from features.bucket import Bucket
 from features.engine import Engine
 from features.events import day_number
-from features.identity import LINK_SCHEMA, add_links, links_in
+from features.identity import links_in, valid_links
 from features.ledger import CONTENT, post
 from features.norms import Norms
 from features.shopfile import Shop
@@ -36,7 +36,7 @@ def tiles_of(events: pa.Table, products: pa.Table, shop: Shop) -> Bucket:
     """
     admission.check_events(events, "The request", shop.currency)
     rows, _ = admission.usable(events, {})
-    links = add_links(LINK_SCHEMA.empty_table(), links_in(rows))
+    links = valid_links(links_in(rows))
     posting = post(rows.select([*CONTENT, "known_at"]), LOG_SCHEMA.empty_table(), admission.cancellations(Engine(1), rows, []), links, None)
     return bucket_of(admission.localise(posting.rows, shop.zone), supply_of(products, shop))
 

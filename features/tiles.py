@@ -155,12 +155,13 @@ def open_tiles(log: EventLog, shop: Shop, directory: Path, bucket_events: int = 
     log.complete_until  # noqa: B018 - an empty log is an error here, not an empty table
     rows = {part["file"]: part["rows"] for part in log.manifest["parts"]}
     recipe = digest_of([TILES_CODE, supply_of(log.products(), shop)])
-    base = max(_usable(directory, recipe, set(rows)), key=lambda found: sum(rows[part] for part in found[1]["parts"]), default=None)
+    small_enough = [found for found in _usable(directory, recipe, set(rows)) if found[1]["bucket_events"] <= bucket_events]
+    base = max(small_enough, key=lambda found: sum(rows[part] for part in found[1]["parts"]), default=None)
     if base is None or sum(rows[part] for part in set(rows) - set(base[1]["parts"])) > WORTH_MERGING * sum(rows.values()):
-        base = _make(log, shop, directory, recipe, sorted(rows), _splits(log, sum(rows.values()), bucket_events))
+        base = _make(log, shop, directory, recipe, sorted(rows), _splits(log, sum(rows.values()), bucket_events), bucket_events)
     folders = [base[0]]
     if newer := sorted(set(rows) - set(base[1]["parts"])):
-        folders.append(_make(log, shop, directory, recipe, newer, base[1]["splits"], onto=base[0].name)[0])
+        folders.append(_make(log, shop, directory, recipe, newer, base[1]["splits"], base[1]["bucket_events"], onto=base[0].name)[0])
     _prune(directory, folders)
     return Tiles(log, shop, tuple(folders), tuple(base[1]["splits"]))
 
@@ -173,9 +174,11 @@ def _usable(directory: Path, recipe: str, parts: set[str]) -> list[Found]:
     return [(path, manifest) for path, manifest in found if manifest["recipe"] == recipe and manifest["onto"] is None and set(manifest["parts"]) <= parts]
 
 
-def _make(log: EventLog, shop: Shop, directory: Path, recipe: str, parts: Sequence[str], splits: Sequence[str], onto: str | None = None) -> Found:
+def _make(
+    log: EventLog, shop: Shop, directory: Path, recipe: str, parts: Sequence[str], splits: Sequence[str], bucket_events: int, onto: str | None = None
+) -> Found:
     """Tile some parts of the log, bucket by bucket."""
-    manifest = {"recipe": recipe, "parts": list(parts), "splits": list(splits), "onto": onto}
+    manifest = {"recipe": recipe, "parts": list(parts), "splits": list(splits), "bucket_events": bucket_events, "onto": onto}
     folder = directory / digest_of(manifest)[:16]
     if folder.exists():
         return folder, manifest

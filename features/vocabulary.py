@@ -111,6 +111,8 @@ LOG_SCHEMA = pa.schema(
     ]
 )
 
+CALENDAR = ("day", "known_day", "hour")  # what the log computes from the moments
+
 PRODUCT_SCHEMA = pa.schema(
     [
         pa.field("product_id", pa.string(), nullable=False),

@@ -268,6 +268,8 @@ def layer(seen: Seen, window: int | None) -> str:
         return "lapsed" if cycles > 3 else "lapsing"
     if spent >= norms["top_spend"] and days(*ACTIVE)(seen, 90) >= norms["top_activity"]:
         return "super user"
+    if not norms["discounts"]:
+        return "loyal"
     return "discount-sensitive" if share("order", full_price)(seen, None) < Fraction(1, 2) else "loyal full-price"
 
 

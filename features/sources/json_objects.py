@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from features.errors import InvalidTable, NoUsableData, unknown_name
+from features.sources.batch import refused_rows
 
 Entry = Mapping[str, Any]
 ENDINGS = (".json", ".jsonl", ".ndjson", ".log")
@@ -97,3 +98,17 @@ def _object(line: bytes) -> Entry | None:
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def refused_lines(path: Path, lines: Lines, *judged: tuple[pd.Series, pd.Series]) -> pd.DataFrame:
+    """What `Batch.refused` is told: the lines that hold no object, and of each pair of lines and reasons those with one."""
+    broken = pd.Series(BROKEN, lines.broken.index, dtype="string")
+    left_out = [refused_rows(path.name, *each) for each in (*judged, (lines.broken, broken))]
+    return pd.concat(left_out).drop_duplicates().sort_values("line", kind="stable", ignore_index=True)
+
+
+def require_some(usable: pd.DataFrame, refused: pd.DataFrame, path: Path) -> None:
+    """Raises NoUsableData, with the reasons, where no row is left."""
+    if usable.empty:
+        counts = {str(reason): int(count) for reason, count in refused["reason"].value_counts().sort_index().items()}
+        raise NoUsableData(f"{path.name} has no usable event: {counts}. Nothing was written.")

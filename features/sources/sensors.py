@@ -27,11 +27,11 @@ from typing import Any
 
 import pandas as pd
 
-from features.errors import InvalidTable, NoUsableData
+from features.errors import InvalidTable
 from features.rates import digits_of
 from features.shopfile import MAPPED, Shop
-from features.sources.batch import Batch, canonical_events, file_date, refused_rows
-from features.sources.json_objects import BROKEN, Entry, content_id, read_lines
+from features.sources.batch import Batch, canonical_events, file_date
+from features.sources.json_objects import Entry, content_id, read_lines, refused_lines, require_some
 from features.sources.parsing import NUMBER, TOO_MUCH, Parsed, decimals, texts, times
 from features.sources.sensors_mapping import AMOUNT_UNITS, MONEY, SensorsMapping, read_mapping, unmapped
 from features.sources.table import DAY, NUMBERS, complete_until, date_problems, products_of
@@ -66,12 +66,8 @@ def read(settings: Mapping[str, Any], shop: Shop) -> Batch:
     rows = pd.concat([rows, _attributes(said[is_profile], mapping, shop.attributes)], ignore_index=True)
     frames, reasons = events(rows, shop)
     usable = rows[reasons.isna()]
-    broken = pd.Series(BROKEN, lines.broken.index, dtype="string")
-    left_out = [refused_rows(path.name, *each) for each in ((rows["line"], reasons), (items["line"], items["reason"]), (lines.broken, broken))]
-    refused = pd.concat(left_out).drop_duplicates().sort_values("line", kind="stable", ignore_index=True)
-    if usable.empty:
-        counts = {str(reason): int(count) for reason, count in refused["reason"].value_counts().sort_index().items()}
-        raise NoUsableData(f"{path.name} has no usable event: {counts}. Nothing was written.")
+    refused = refused_lines(path, lines, (rows["line"], reasons), (items["line"], items["reason"]))
+    require_some(usable, refused, path)
     return Batch(
         name=path.stem,
         events=canonical_events(*frames),

@@ -41,7 +41,7 @@ def _layer(values: Values, norms: Norms) -> pa.DictionaryArray:
     count, revenue, position = values["orders_count"], values["orders_revenue"], values["cycle_shop_position"]
     active = values.get("activity_active_days_90d")
     is_super = (revenue >= norms.top_spend) & (True if active is None else active >= norms.top_activity)
-    share = values.get("discounts_full_price_share")
+    share = values.get("discounts_full_price_share") if norms.discounts else None
     sensitive = np.zeros(len(count), bool) if share is None else share < 1 - SENSITIVE
     full_price = np.zeros(len(count), bool) if share is None else share >= 1 - SENSITIVE
     within, high = position <= 1, revenue > norms.first_order_cents

@@ -12,7 +12,7 @@ import pytest
 from features.commands import build_vectors
 from features.errors import NoUsableData
 from features.explain import behind, named, rows_of
-from features.ingest import ingest_sources, summary
+from features.ingest import files_of, ingest_sources, summary
 from features.workspace import Workspace, open_workspace
 
 SHOP = """
@@ -131,3 +131,20 @@ def test_a_suppressed_user_is_in_no_snapshot(workspace: Callable[..., Workspace]
     assert log.bury(["anna"], "suppressed") == 0
     assert place.snapshots.get(place.tiles(place.shop()), date(2024, 3, 5)).user_ids.tolist() == ["ben"]
     assert summary(log)["orders"] == 3  # their events stay
+
+
+def test_files_that_are_packed_are_not_passed_over(workspace: Callable[..., Workspace], tmp_path: Path) -> None:
+    place = workspace("days", orders_1=MONDAY)
+    for name in ("a.json.gz", "b.log", "c.txt", "d.csv.part"):
+        (tmp_path / "days" / name).touch()
+    shop = place.shop()
+    assert [Path(one["path"]).name for one in files_of(shop.sources[0], shop)] == ["a.json.gz", "b.log", "orders_1.csv"]
+
+
+def test_less_memory_means_smaller_buckets_of_tiles_that_were_made_before(workspace: Callable[..., Workspace]) -> None:
+    lines = "".join(f"{number},user-{number % 50:02d},2024-03-04 10:00,1.00\n" for number in range(100))
+    place = workspace("days", orders_1="order,user,at,total\n" + lines)
+    ingest_sources(place)
+    shop = place.shop()
+    whole, small = place.tiles(shop), place.tiles(shop, 25)
+    assert (len(whole), len(small)) == (1, 4)
