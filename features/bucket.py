@@ -7,7 +7,7 @@ the day something happened and the day it became known, so that a cutoff can cut
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,25 +111,41 @@ def statements(changes: Rows) -> Array:
 
 
 def merged(left: Bucket, right: Bucket) -> Bucket:
-    """Two buckets of the same range of users as one."""
+    """Two buckets of the same range of users as one. The right one is usually a day: whom it does not name is only copied."""
     users, key_names, names, texts = (
         pc.unique(pa.chunked_array([getattr(left, field), getattr(right, field)], pa.string())).sort() for field in ("users", "key_names", "names", "texts")
     )
-    both = [_recoded(side, users, key_names, names, texts) for side in (left, right)]
-    days, keys, changes = (_stacked([getattr(side, table) for side in both]) for table in TABLES)
-    days = _merged(days, (days["user"].astype(np.int64) << 32) | (days["day"].astype(np.int64) + 2**20), len(both[0].days["user"]))
-    keys = _merged(keys, _key_group(keys, len(key_names)), len(both[0].keys["user"]))
-    return Bucket(users, days, _added_up(keys, _key_group(keys, len(key_names))), sorted_changes(changes), key_names, names, texts)
+    left, right = (_recoded(side, users, key_names, names, texts) for side in (left, right))
+    touched = np.zeros(len(users), np.bool_)
+    for table in TABLES:
+        touched[getattr(right, table)["user"]] = True
+
+    def with_new(table: str, add: Callable[[Rows, Rows], Rows]) -> Rows:
+        old = getattr(left, table)
+        mine = touched[old["user"]]
+        return _spliced(old, add({name: column[mine] for name, column in old.items()}, getattr(right, table)), touched)
+
+    days = with_new("days", lambda old, new: _merged(old, new, lambda rows: (rows["user"].astype(np.int64) << 32) | (rows["day"].astype(np.int64) + 2**20)))
+    keys = with_new("keys", lambda old, new: grouped(_stacked(old, new), len(key_names)))
+    changes = with_new("changes", lambda old, new: sorted_changes(_stacked(old, new)))
+    return Bucket(users, days, keys, changes, key_names, names, texts)
 
 
-def _stacked(tables: Sequence[Rows]) -> Rows:
+def _spliced(old: Rows, new: Rows, touched: Array) -> Rows:
+    """The rows of `new` for the touched users, those of `old` for the others."""
+    users = np.arange(len(touched) + 1, dtype=np.int32)
+    old_start, new_start = (np.searchsorted(rows["user"], users).astype(np.int64) for rows in (old, new))
+    return {name: tile_kernels.splice(touched, old_start, new_start, old[name], new[name]) for name in old}
+
+
+def _stacked(*tables: Rows) -> Rows:
     return {name: np.concatenate([rows[name] for rows in tables]) for name in tables[0]}
 
 
-def _merged(stacked: Rows, key: Array, first: int) -> Rows:
-    """Two tables, each sorted by a key and the second stacked after the `first` rows of the other, as one sorted table."""
-    order = tile_kernels.merge_order(key[:first], key[first:])
-    return {name: column[order] for name, column in stacked.items()}
+def _merged(left: Rows, right: Rows, key: Callable[[Rows], Array]) -> Rows:
+    """Two tables, each sorted by a key, as one sorted table."""
+    order = tile_kernels.merge_order(key(left), key(right))
+    return {name: column[order] for name, column in _stacked(left, right).items()}
 
 
 def _recoded(bucket: Bucket, users: pa.Array, key_names: pa.Array, names: pa.Array, texts: pa.Array) -> Bucket:

@@ -21,11 +21,12 @@ INFORMATION_OF = np.array([0, *(round(n * math.log(n) * MILLIONTH) for n in rang
 
 
 @njit(nogil=True, cache=True)
-def day_pass(start, day, known, column, value, cut, is_count, reach, group_of, groups, edges, request_of, kind, target, out):  # type: ignore[no-untyped-def]
+def day_pass(asked, start, day, known, column, value, cut, is_count, reach, group_of, groups, edges, request_of, kind, target, out):  # type: ignore[no-untyped-def]
     """Sums, days, days since and first days of day columns, at one cutoff.
 
     Args:
-        start: first row of each user, and one more. group_of, groups: column -> the columns it adds to, itself first.
+        asked: positions of the users to look at. start: first row of each user, and one more.
+        group_of, groups: column -> the columns it adds to, itself first.
         reach: column -> the longest window that asks for it. edges: window lengths, ascending, the last one endless.
         request_of: edge -> first of its requests, and one more. kind, target: of each request. out: requests x users;
         filled for the users who have a fact that stands. Returns those users' positions.
@@ -35,8 +36,8 @@ def day_pass(start, day, known, column, value, cut, is_count, reach, group_of, g
     last, first, today = np.zeros(width, np.int64), np.zeros(width, np.int64), np.zeros(width, np.int64)
     seen, fresh = np.empty(width, np.int64), np.empty(width, np.int64)
     is_seen, is_fresh = np.zeros(width, np.bool_), np.zeros(width, np.bool_)
-    known_users, n = np.empty(len(start) - 1, np.int64), 0
-    for u in range(len(start) - 1):
+    known_users, n = np.empty(len(asked), np.int64), 0
+    for u in asked:
         i, edge, n_seen, facts = start[u + 1] - 1, 0, 0, np.int64(0)
         while i >= start[u] and day[i] >= cut:
             i -= 1

@@ -95,13 +95,13 @@ def absent(shop: Shop, kinds: frozenset[str]) -> list[str]:
     return [feature.name for feature in catalogue(shop, frozenset(EVENTS)) if feature.name not in present]
 
 
-def recipe_digest(log: EventLog, shop: Shop, as_of: date) -> str:
-    """What a snapshot is made by and from: catalogue, shop settings, and the data known before its date."""
+def recipe_digest(log: EventLog, shop: Shop, as_of: date, share: float = 1.0) -> str:
+    """What a snapshot is made by and from: catalogue, shop settings, the data known before its date, the share of its users."""
     names = [feature.describe() for feature in catalogue(shop, log.kinds)]
-    return digest_of([names, CATALOGUE_CODE, TILES_CODE, shop.digest, supply_of(log.products(), shop), log.digest_before(as_of)])
+    return digest_of([names, CATALOGUE_CODE, TILES_CODE, shop.digest, supply_of(log.products(), shop), log.digest_before(as_of), share])
 
 
-def describe(log: EventLog, shop: Shop, as_of: date, measured: Norms) -> dict[str, Any]:
+def describe(log: EventLog, shop: Shop, as_of: date, measured: Norms, share: float = 1.0) -> dict[str, Any]:
     """The manifest of a snapshot, but for what is known only when it is written."""
     features = catalogue(shop, log.kinds)
     return {
@@ -111,7 +111,8 @@ def describe(log: EventLog, shop: Shop, as_of: date, measured: Norms) -> dict[st
         "families": list(dict.fromkeys(feature.view for feature in features)),
         "absent": absent(shop, log.kinds),
         "norms": measured.describe(),
-        "recipe": recipe_digest(log, shop, as_of),
+        "recipe": recipe_digest(log, shop, as_of, share),
+        "share": share,
         "data": log.digest_before(as_of),
         "complete_until": log.complete_until.isoformat(),
         "zone": log.zone,

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.bucket import TABLES
 from features.engine import connect, read_parquet
 from features.errors import NoUsableData, SnapshotRefused
 from features.events import day_number
@@ -24,12 +25,14 @@ from features.files import new_directory, read_json, sha256_of, write_json
 from features.logs import log as logger
 from features.norms import Norms, norms_of
 from features.relational import collected, integers
+from features.sampling import lots
 from features.snapshot import Snapshot, catalogue, describe, finish, needed_for_norms, parts_of, recipe_digest, vectors
 from features.tiles import Tiles, supply_of
 from features.view import Feature
 from features.windows import Plan, Reader
 
 GROUP = 8_192  # rows of a Parquet row group, whatever the buckets were, so that equal data give equal bytes
+AT_ONCE = 6  # dates in one pass over the tiles: each keeps a Parquet writer open, some 60 MB in a large shop
 
 
 class SnapshotStore:
@@ -49,8 +52,12 @@ class SnapshotStore:
         """
         return read_snapshot(self.build(tiles, [as_of], threads)[0])
 
-    def build(self, tiles: Tiles, cutoffs: Sequence[date], threads: int | None = None) -> list[Path]:
+    def build(self, tiles: Tiles, cutoffs: Sequence[date], threads: int | None = None, share: float = 1.0) -> list[Path]:
         """Make the snapshots of several dates that are not there yet, in one pass over the tiles; returns their folders.
+
+        Args:
+            share: of the users of each date, drawn by `sampling.lots`: a model of a large shop need not see every
+                pair of user and date, and who is not drawn costs nothing.
 
         Raises:
             NoUsableData: the log does not reach a date, or nobody is known before it.
@@ -58,12 +65,12 @@ class SnapshotStore:
         until = tiles.log.complete_until
         if late := [as_of for as_of in cutoffs if as_of > until]:
             raise NoUsableData(f"A snapshot as of {late[0]} would miss events: the log is complete only until {until}.")
-        paths = {as_of: self.path(as_of, recipe_digest(tiles.log, tiles.shop, as_of)) for as_of in cutoffs}
+        paths = {as_of: self.path(as_of, recipe_digest(tiles.log, tiles.shop, as_of, share)) for as_of in cutoffs}
         missing = [as_of for as_of, path in paths.items() if not path.exists()]
         for as_of in missing:
             self._say_restated(as_of, tiles)
         if missing:
-            write_snapshots(tiles, {as_of: paths[as_of] for as_of in missing}, threads or os.cpu_count() or 1)
+            write_snapshots(tiles, {as_of: paths[as_of] for as_of in missing}, threads or os.cpu_count() or 1, share)
         return [paths[as_of] for as_of in cutoffs]
 
     def _say_restated(self, as_of: date, tiles: Tiles) -> None:
@@ -78,10 +85,16 @@ class SnapshotStore:
             )
 
 
-def write_snapshots(tiles: Tiles, paths: Mapping[date, Path], threads: int) -> None:
-    """Compute and write snapshots: buckets in turn, each read once for all dates."""
+def write_snapshots(tiles: Tiles, paths: Mapping[date, Path], threads: int, share: float) -> None:
+    """Compute and write snapshots, some dates at a time: buckets in turn, each read once for all of them."""
     features = catalogue(tiles.shop, tiles.log.kinds)
-    measured = measure(tiles, list(paths), features)
+    measured = measure(tiles, list(paths), features, threads)
+    dates = list(paths)
+    for first in range(0, len(dates), AT_ONCE):
+        _write({as_of: paths[as_of] for as_of in dates[first : first + AT_ONCE]}, tiles, features, measured, threads, share)
+
+
+def _write(paths: Mapping[date, Path], tiles: Tiles, features: Sequence[Feature], measured: Mapping[date, Norms], threads: int, share: float) -> None:
     out = frozenset(tiles.log.manifest["tombstones"])
     plan = Plan(parts_of(features), tiles.shop.interest)
     with ExitStack() as stack:
@@ -90,10 +103,12 @@ def write_snapshots(tiles: Tiles, paths: Mapping[date, Path], threads: int) -> N
         writers = {as_of: stack.enter_context(VectorWriter(folder / "vectors.parquet")) for as_of, folder in folders.items()}
         waiting: list[Future[None]] = []
         for number in range(len(tiles)):
-            reader = Reader(tiles.bucket(number), plan, tiles.products)
+            loading = pool.submit(_reader, tiles, number, plan)
 
-            def write(as_of: date, number: int = number, reader: Reader = reader) -> None:
-                users, parts = reader.parts_at(day_number(as_of))
+            def write(as_of: date, number: int = number, loading: Future[Reader] = loading) -> None:
+                reader = loading.result()  # begun before this in the same pool, so it never waits for this
+                drawn = None if share == 1 else np.flatnonzero(lots(reader.bucket.users.to_pylist(), day_number(as_of)) < share)
+                users, parts = reader.parts_at(day_number(as_of), drawn)
                 table = vectors(reader.bucket.users.take(pa.array(users)), parts, features, measured[as_of], out)
                 writers[as_of].write(number, table)
 
@@ -103,32 +118,39 @@ def write_snapshots(tiles: Tiles, paths: Mapping[date, Path], threads: int) -> N
         for future in waiting:
             future.result()
         for as_of, folder in folders.items():
-            _sign(folder, writers[as_of].close(), tiles, as_of, measured[as_of])
+            _sign(folder, writers[as_of].close(), tiles, as_of, measured[as_of], share)
 
 
-def _sign(folder: Path, rows: int, tiles: Tiles, as_of: date, measured: Norms) -> None:
+def _sign(folder: Path, rows: int, tiles: Tiles, as_of: date, measured: Norms, share: float = 1.0) -> None:
     if not rows:
         raise NoUsableData(f"No user is known before {as_of}; the log holds events up to {tiles.log.complete_until}.")
-    manifest = describe(tiles.log, tiles.shop, as_of, measured)
+    manifest = describe(tiles.log, tiles.shop, as_of, measured, share)
     write_json(folder / "manifest.json", {**manifest, "rows": rows, "sha256": sha256_of(folder / "vectors.parquet")})
 
 
-def measure(tiles: Tiles, cutoffs: Sequence[date], features: Sequence[Feature]) -> dict[date, Norms]:
+def _reader(tiles: Tiles, number: int, plan: Plan, tables: Sequence[str] = TABLES) -> Reader:
+    return Reader(tiles.bucket(number, tables), plan, tiles.products)
+
+
+def measure(tiles: Tiles, cutoffs: Sequence[date], features: Sequence[Feature], threads: int | None = None) -> dict[date, Norms]:
     """The norms at each date, from the few columns that they are measured on, of those who bought."""
     wanted = needed_for_norms(features)
     plan = Plan(parts_of(wanted), tiles.shop.interest, everybody=False)
-    found: dict[date, list[dict[str, Any]]] = {as_of: [] for as_of in cutoffs}
-    for number in range(len(tiles)):
-        reader = Reader(tiles.bucket(number, ("days",)), plan, tiles.products)
+
+    def of_buyers(number: int) -> list[dict[str, Any]]:
+        reader, found = _reader(tiles, number, plan, ("days",)), []
         for as_of in cutoffs:
-            _, parts = reader.parts_at(day_number(as_of))
-            values = finish(wanted, parts, Norms())
+            values = finish(wanted, reader.parts_at(day_number(as_of))[1], Norms())
             buys = values["orders_count"] > 0 if "orders_count" in values else slice(0)
-            found[as_of].append({name: _compact(column[buys]) for name, column in values.items()})
+            found.append({name: _compact(column[buys]) for name, column in values.items()})
+        return found
+
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        by_bucket = list(pool.map(of_buyers, range(len(tiles))))
     names = [feature.name for feature in wanted]
     return {
         as_of: norms_of({name: np.concatenate([values[name] for values in parts]).astype(np.float64) for name in names}, tiles.shop.rfm)
-        for as_of, parts in found.items()
+        for as_of, parts in zip(cutoffs, zip(*by_bucket, strict=True), strict=True)
     }
 
 
@@ -199,7 +221,7 @@ class VectorWriter:
             rows = pa.concat_tables(self._left)
             whole = rows.num_rows - rows.num_rows % GROUP
             self._writer.write_table(rows.slice(0, whole), row_group_size=GROUP)
-            self._left = [rows.slice(whole)]
+            self._left = [rows.take(pa.array(np.arange(whole, rows.num_rows)))]  # a slice would keep all of it in memory
 
     def close(self) -> int:
         """Write the rest; returns the number of rows."""
@@ -208,6 +230,7 @@ class VectorWriter:
             if rows.num_rows:
                 self._writer.write_table(rows, row_group_size=GROUP)
             self._writer.close()
+            self._writer, self._left = None, []  # the footer of a large file takes memory
         return self._rows
 
 

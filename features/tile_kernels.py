@@ -128,3 +128,22 @@ def merge_order(left, right):  # type: ignore[no-untyped-def]
             out[n] = len(left) + j
             j += 1
     return out
+
+
+@njit(nogil=True, cache=True)
+def splice(touched, old_start, new_start, old, new):  # type: ignore[no-untyped-def]
+    """User by user the rows of `new` where touched, else those of `old`; the starts have one more than there are users."""
+    room = 0
+    for u in range(len(touched)):
+        room += new_start[u + 1] - new_start[u] if touched[u] else old_start[u + 1] - old_start[u]
+    out, n = np.empty(room, old.dtype), 0
+    for u in range(len(touched)):
+        if touched[u]:
+            for i in range(new_start[u], new_start[u + 1]):
+                out[n] = new[i]
+                n += 1
+        else:
+            for i in range(old_start[u], old_start[u + 1]):
+                out[n] = old[i]
+                n += 1
+    return out

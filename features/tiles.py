@@ -78,6 +78,11 @@ class Tiles:
         return parts[0] if len(parts) == 1 else merged(*parts)
 
     @cached_property
+    def users(self) -> int:
+        """How many users the log names."""
+        return sum(len(self.bucket(number, ()).users) for number in range(len(self)))
+
+    @cached_property
     def current_ids(self) -> dict[str, str]:
         """Linked id -> the user it belongs to by all that is known now."""
         return self.log.current_ids()
@@ -228,8 +233,10 @@ def _between(ids: pa.ChunkedArray, low: str, high: str | None) -> pa.ChunkedArra
 
 def _splits(log: EventLog, rows: int, bucket_events: int) -> list[str]:
     """User ids that divide the log into buckets of about equal size, by where the row groups of its largest part begin."""
-    busy = min(2 * (os.cpu_count() or 1), rows // WORTH_A_THREAD)  # so that no core waits, where there is work for all
+    cores = os.cpu_count() or 1
+    busy = min(2 * cores, rows // WORTH_A_THREAD)  # so that no core waits, where there is work for all
     wanted = max(-(-rows // bucket_events), busy)
+    wanted += -wanted % cores if wanted >= cores else 0
     if wanted <= 1:
         return [""]
     largest = max(log.manifest["parts"], key=lambda part: part["rows"])

@@ -108,13 +108,18 @@ class Reader:
         self.bucket, self.plan, self.products = bucket, plan, products
         self.days, self.day_start = _wanted_days(bucket, plan)
 
-    def parts_at(self, cut: int) -> tuple[Array, dict[Part, Any]]:
+    def parts_at(self, cut: int, asked: Array | None = None) -> tuple[Array, dict[Part, Any]]:
         """Positions of the users with a fact that stands before the day `cut`, and every part for them: int64 with NONE,
-        or texts as a dictionary."""
+        or texts as a dictionary.
+
+        Args:
+            asked: ascending positions of the users to look at; None is everybody.
+        """
         plan, rows, ask = self.plan, self.days, self.plan.day_requests
-        sums = np.empty((len(plan.days), len(self.bucket.users)), np.int64)
+        asked = np.arange(len(self.bucket.users)) if asked is None else asked
+        sums = np.empty((len(plan.days), len(asked)), np.int64)
         users = kernels.day_pass(
-            self.day_start, rows["day"], rows["known"], rows["column"], rows["value"], cut,
+            asked, self.day_start, rows["day"], rows["known"], rows["column"], rows["value"], cut,
             plan.is_count, plan.day_reach, plan.group_of, plan.groups, ask.edges, ask.first, ask.kind, ask.target, sums,
         )  # fmt: skip
         found: dict[Part, Any] = {plan.days[part]: sums[place, : len(users)] for place, part in enumerate(ask.order)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -11,13 +12,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from features.errors import NoUsableData
-from features.events import day_of
+from features.events import day_number, day_of
+from features.sampling import lots
 from features.snapshot import Snapshot
 from features.store import SnapshotStore, read_snapshot
 from features.tiles import Tiles
 from training.task import AskedTask
 
 LEAST_POSITIVES, ENOUGH_POSITIVES = 30, 500
+MOST_PAIRS = 4_000_000  # of user and cutoff: of a larger shop a sample is computed
+MOST_ROWS = 200_000  # to fit on; more rows taught the models nothing
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ def make_examples(asked: AskedTask, cutoffs: Sequence[date], first_day: date, ti
         NoUsableData: nobody is eligible at any cutoff.
     """
     visible = (cutoffs[0] - first_day).days
-    parts = [_at_cutoff(asked, read_snapshot(path), visible, tiles) for path in store.build(tiles, cutoffs)]
+    share = 1.0 if asked.task.seed else share_of(tiles.users * len(cutoffs))  # a seed is small: none of it is left out
+    parts = [_at_cutoff(asked, read_snapshot(path), visible, tiles) for path in store.build(tiles, cutoffs, share=share)]
     parts = [part for part in parts if len(part)]
     if not parts:
         raise NoUsableData(f"Nobody is eligible for {asked.name} ({asked.describe()['eligible']}) at any of {len(cutoffs)} cutoff(s).")
@@ -70,6 +75,22 @@ def make_examples(asked: AskedTask, cutoffs: Sequence[date], first_day: date, ti
         np.concatenate([part.users for part in parts]),
         np.concatenate([part.as_of for part in parts]),
     )
+
+
+def share_of(pairs: int) -> float:
+    """The share of the pairs of user and cutoff to compute: halved until few enough are left, so that tasks can share snapshots."""
+    return 0.5 ** max(0, math.ceil(math.log2(max(pairs, 1) / MOST_PAIRS)))
+
+
+def thinned(examples: Examples, most: int = MOST_ROWS) -> Examples:
+    """At most so many rows, drawn by lots: the same ones on every run."""
+    if len(examples) <= most:
+        return examples
+    drawn = np.empty(len(examples))
+    for cutoff in sorted(set(examples.as_of)):
+        rows = examples.as_of == cutoff
+        drawn[rows] = lots(examples.users[rows], -day_number(cutoff))  # another lot than the one that chose whom to compute
+    return examples.take(drawn <= np.partition(drawn, most - 1)[most - 1])
 
 
 def trigger_days(asked: AskedTask, tiles: Tiles) -> list[date]:

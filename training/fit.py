@@ -20,7 +20,7 @@ from features.tiles import Tiles
 from training.baselines import baseline_recipes
 from training.bundle import Bundle, golden_rows
 from training.evidence import Evidence, gather_evidence
-from training.examples import Examples, make_examples, require_both_classes, trigger_days
+from training.examples import Examples, make_examples, require_both_classes, thinned, trigger_days
 from training.models import Recipe, fit
 from training.split import Split, calendar, closed, split_by_time
 from training.task import AskedTask
@@ -63,7 +63,8 @@ def fit_task(asked: AskedTask, until: date, tiles: Tiles, store: SnapshotStore) 
         else:
             split = split_by_time(_cutoffs(asked, first, until, tiles), asked.horizon)
             examples = make_examples(asked, (*split.train, *split.test), first, tiles, store)
-            train, test = examples.at(split.train), examples.at(split.test)
+            train, test = thinned(examples.at(split.train)), examples.at(split.test)
+            examples = thinned(examples)
         found |= {"rows": len(train), "test_rows": len(test), "test_base_rate": round(float(test.y.mean()), 4)}
     require_both_classes(train, f"{asked.name}, training cutoffs")
     require_both_classes(test, f"{asked.name}, test cutoffs")

@@ -86,6 +86,21 @@ def test_threads_and_buckets_do_not_show(log, expected, tmp_path, threads, bucke
     assert digests(tiles, tmp_path / "snapshots", threads) == expected
 
 
+def test_a_sample_has_the_vectors_of_the_whole_and_is_part_of_every_larger_one(tiles, expected, tmp_path):
+    store, kept = SnapshotStore(tmp_path), []
+    whole = [read_snapshot(path) for path in store.build(tiles, CUTOFFS)]
+    for share in (0.5, 0.25):
+        sampled = [read_snapshot(path) for path in store.build(tiles, CUTOFFS, share=share)]
+        for snapshot, everybody in zip(sampled, whole, strict=True):
+            assert snapshot.manifest["share"] == share
+            assert snapshot.manifest["norms"] == everybody.manifest["norms"]
+            pd.testing.assert_frame_equal(snapshot.frame, everybody.frame.loc[snapshot.user_ids])
+        kept.append([set(snapshot.user_ids) for snapshot in sampled])
+    assert all(0.3 < len(ids) / snapshot.table.num_rows < 0.7 for ids, snapshot in zip(kept[0], whole, strict=True))
+    assert all(less < more for less, more in zip(kept[1], kept[0], strict=True))
+    assert digests(tiles, tmp_path) == expected
+
+
 def test_cutoffs_one_by_one_and_in_any_order(tiles, expected, tmp_path):
     assert [digests(tiles, tmp_path, cutoffs=[as_of])[0] for as_of in reversed(CUTOFFS)] == expected[::-1]
 
