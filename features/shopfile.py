@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from features.errors import InvalidShopFile
 from features.files import digest_of
+from features.goals import goal_problems
 from features.tile_columns import DAY_CODES
 from features.vocabulary import EVENTS
 
@@ -39,6 +40,9 @@ class Shop:
         currency: ISO code; amounts in another currency are converted by `rates`, and left out without them.
         sources: one mapping per source, in the order in which they are read.
         horizons: task -> days, where the default does not suit.
+        windows: task -> days of its definition window, within which a customer counts as active, likewise.
+        goals: predictions of the shop's own, see `features.goals`.
+        signed_off: features that somebody answers for although they rank suspiciously well alone.
         interest: interest level -> canonical events that show it.
         attributes: declared attributes of users that become features, as the sources name them.
         tasks: the predictions to train; empty means all that the data permit.
@@ -54,6 +58,9 @@ class Shop:
     currency: str
     sources: tuple[Mapping[str, Any], ...] = ()
     horizons: Mapping[str, int] = field(default_factory=dict)
+    windows: Mapping[str, int] = field(default_factory=dict)
+    goals: tuple[Mapping[str, Any], ...] = ()
+    signed_off: tuple[str, ...] = ()
     interest: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(DEFAULT_INTEREST))
     attributes: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
@@ -70,7 +77,8 @@ class Shop:
         return digest_of([self.zone, self.currency, dict(self.horizons), interest, self.attributes, self.tiers, dict(self.daily_use), self.rfm])
 
 
-SHOP_KEYS = ("name", "zone", "currency", "sources", "horizons", "interest", "attributes", "tasks", "rates", "tiers", "daily_use", "rfm")
+SHOP_KEYS = ("name", "zone", "currency", "sources", "horizons", "windows", "goals", "signed_off", "interest", "attributes", "tasks", "rates",
+             "tiers", "daily_use", "rfm")  # fmt: skip
 
 
 def read_shop(path: Path) -> Shop:
@@ -95,6 +103,9 @@ def read_shop(path: Path) -> Shop:
         currency=content["currency"],
         sources=tuple(content.get("sources", ())),
         horizons=content.get("horizons", {}),
+        windows=content.get("windows", {}),
+        goals=tuple(content.get("goals", ())),
+        signed_off=tuple(content.get("signed_off", ())),
         interest={level: tuple(events) for level, events in content.get("interest", DEFAULT_INTEREST).items()},
         attributes=tuple(content.get("attributes", ())),
         tasks=tuple(content.get("tasks", ())),
@@ -117,10 +128,12 @@ def _problems(content: Mapping[str, Any], text: str) -> list[str]:
     wrong = [f'{_line(key, text)}"{key}" must be {_SHAPES[key][1]}' for key in _SHAPES if key in content and not _SHAPES[key][0](content[key])]
     if wrong:
         return problems + wrong
-    horizons = content.get("horizons", {})
-    for task, days in horizons.items():
-        if not isinstance(days, int) or isinstance(days, bool) or not 1 <= days <= 365:
-            problems.append(f"{_line(task, text)}horizon of '{task}' is {days!r}; it must be 1 to 365 days")
+    for key in ("horizons", "windows"):
+        for task, days in content.get(key, {}).items():
+            if not isinstance(days, int) or isinstance(days, bool) or not 1 <= days <= 365:
+                problems.append(f"{_line(task, text)}{key[:-1]} of '{task}' is {days!r}; it must be 1 to 365 days")
+    for number, goal in enumerate(content.get("goals", ()), 1):
+        problems += [f"goal {number}{_named(goal)}: {problem}" for problem in goal_problems(goal)]
     for level, events in content.get("interest", {}).items():
         if not re.fullmatch(r"[a-z][a-z0-9_]*", level) or level in TAKEN:
             problems.append(f"{_line(level, text)}interest level '{level}' needs another name: small letters and digits, not one of Encore's own columns")
@@ -128,6 +141,10 @@ def _problems(content: Mapping[str, Any], text: str) -> list[str]:
     for source in content.get("sources", ()):
         problems += _source_problems(source, text)
     return problems
+
+
+def _named(goal: Mapping[str, Any]) -> str:
+    return f" ({goal['name']})" if isinstance(goal.get("name"), str) else ""
 
 
 def _rates_problems(content: Mapping[str, Any], folder: Path, text: str) -> list[str]:
@@ -158,6 +175,9 @@ def _is_list_of(kind: type, value: object) -> bool:
 _SHAPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "sources": (lambda value: _is_list_of(dict, value), "written as [[sources]], with two brackets, once for each source"),
     "horizons": (lambda value: isinstance(value, dict), "a table of days, such as [horizons] and below it: churn = 60"),
+    "windows": (lambda value: isinstance(value, dict), "a table of days, such as [windows] and below it: churn = 60"),
+    "goals": (lambda value: _is_list_of(dict, value), "written as [[goals]], with two brackets, once for each goal"),
+    "signed_off": (lambda value: _is_list_of(str, value), 'a list of features, such as ["orders_count_7d"]'),
     "interest": (
         lambda value: isinstance(value, dict) and all(_is_list_of(str, events) for events in value.values()),
         'a table of lists, such as [interest] and below it: strong = ["cart_add"]',

@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -28,8 +27,8 @@ from features.bucket import TABLES, Bucket, merged, read_bucket, write_bucket
 from features.errors import InvalidShopFile, LabelWindowOpen
 from features.events import EventLog, day_number
 from features.files import code_digest, digest_of, new_directory, read_json, write_json
+from features.happened import Window
 from features.shopfile import Shop
-from features.tile_columns import DAY_CODES, KEY_CODES
 from features.tiling import READ, TEXTS, bucket_of
 
 TILES_CODE = code_digest(*(Path(str(module.__file__)) for module in (bucket, tile_columns, tile_kernels, tiling, vocabulary)), Path(__file__))
@@ -108,46 +107,6 @@ class Tiles:
     def ever(self) -> Window:
         """Everything that ever happened: for reports and the choice of cutoffs, never for features."""
         return Window(self, -(2**31), 2**31 - 1)
-
-
-@dataclass(frozen=True)
-class Window:
-    """What the users did in `start <= day < end`, as frames; by what was known before the day `known_before`."""
-
-    tiles: Tiles
-    start: int
-    end: int
-    known_before: int = 2**31 - 1
-
-    def days(self, column: str) -> pd.DataFrame:
-        """user_id, day and value, where the column of the day tiles is above zero."""
-        return self._frame("days", DAY_CODES[column], [])
-
-    def keys(self, column: str) -> pd.DataFrame:
-        """user_id, day, key and value, where the column counted per product, campaign, ... is above zero."""
-        return self._frame("keys", KEY_CODES[column], ["key"])
-
-    def _frame(self, table: str, code: int, more: list[str]) -> pd.DataFrame:
-        frames = [
-            pd.DataFrame({"user_id": pd.Series(dtype="str"), "day": pd.Series(dtype="int32"), **dict.fromkeys(more, pd.Series(dtype="str"))}).assign(value=0)
-        ]
-        for part in (_cached_bucket(self.tiles, number) for number in range(len(self.tiles))):
-            rows = getattr(part, table)
-            mine = (rows["column"] == code) & (rows["day"] >= self.start) & (rows["day"] < self.end) & (rows["known"] < self.known_before)
-            frame = pd.DataFrame({name: rows[name][mine] for name in ("user", "day", *more, "value")})
-            frame = frame.groupby(["user", "day", *more], as_index=False).agg(value=("value", "sum"))
-            frame = frame[frame["value"] > 0]
-            words = {"user_id": part.users.take(pa.array(frame["user"])).to_pandas().to_numpy()}
-            if more:
-                words["key"] = part.key_names.take(pa.array(frame["key"])).to_pandas().to_numpy()
-            frames.append(frame.assign(**words)[["user_id", "day", *more, "value"]])
-        return pd.concat(frames[1:] or frames, ignore_index=True)
-
-
-@lru_cache(maxsize=2)
-def _cached_bucket(tiles: Tiles, number: int) -> Bucket:
-    """A small shop's few buckets are asked for dozens of windows in turn."""
-    return tiles.bucket(number)
 
 
 def open_tiles(log: EventLog, shop: Shop, directory: Path, bucket_events: int = BUCKET_EVENTS) -> Tiles:

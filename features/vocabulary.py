@@ -122,5 +122,9 @@ PRODUCT_SCHEMA = pa.schema(
     ]
 )
 
+# By what an event can be told apart from others of its kind, in goals of the shop's own; the last three are its product's.
+NUMBERS = ("quantity", "value_cents", "level")
+PROPERTIES = ("product_id", "campaign", "channel", "source", "medium", "detail", *NUMBERS, "category", "brand", "department")
+
 STAGES = ("first", "second", "repeat")  # the order that a user may place next: none so far, one, two or more
 LONGEST_ID = 256  # bytes of UTF-8 of a user id

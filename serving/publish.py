@@ -16,8 +16,8 @@ from features.snapshot import Snapshot
 from features.workspace import Workspace
 from serving.release import activate, write_release
 from training.bundle import Bundle
-from training.task import AskedTask
-from training.tasks import TASKS
+from training.task import AskedTask, Task
+from training.tasks import all_tasks
 from training.tracking import Tracking, Version
 
 
@@ -31,7 +31,7 @@ def publish(workspace: Workspace, as_of: date | None = None) -> str:
         BundleRefused, ReleaseRefused: a file is torn, or scores differ from those in training.
     """
     shop = workspace.shop()
-    tracking = Tracking(workspace, shop.name)
+    tracking, tasks = Tracking(workspace, shop.name), all_tasks(shop)
     with step("publish: champions") as found:
         champions = {version.task: (version, tracking.load(version)) for version in tracking.champions()}
         found["tasks"] = ", ".join(champions)
@@ -40,7 +40,8 @@ def publish(workspace: Workspace, as_of: date | None = None) -> str:
     tiles = workspace.tiles(shop)
     snapshot = workspace.snapshots.get(tiles, as_of or tiles.log.complete_until)
     with step("publish: score everybody, write, check") as found, exclusive(workspace.root / ".publish.lock", "A publication", wait=True):
-        models = {task: _model(bundle, snapshot, version, tracking) for task, (version, bundle) in champions.items() if _fits(bundle, snapshot)}
+        fitting = {task: found for task, found in champions.items() if _fits(found[1], snapshot, tasks)}
+        models = {task: _model(bundle, snapshot, version, tracking, tasks[task]) for task, (version, bundle) in fitting.items()}
         if not models:
             raise NoUsableData("No champion fits the shop as it is now. Run: encore retrain")
         release_id = write_release(workspace.releases, snapshot, models, {"scored_at": datetime.now(UTC).isoformat(timespec="seconds")})
@@ -49,11 +50,11 @@ def publish(workspace: Workspace, as_of: date | None = None) -> str:
     return release_id
 
 
-def _fits(bundle: Bundle, snapshot: Snapshot) -> bool:
+def _fits(bundle: Bundle, snapshot: Snapshot, tasks: Mapping[str, Task]) -> bool:
     """Whether a champion can be served; one that cannot is left out loudly, and does not hold up the others."""
     try:
-        if bundle.task not in TASKS:
-            raise UnknownName("task", bundle.task, TASKS)
+        if bundle.task not in tasks:
+            raise UnknownName("task", bundle.task, tasks)
         bundle.align(snapshot.feature_names)
     except (UnknownName, BundleRefused) as error:
         log.error("champion left out of the release", extra={"facts": {"task": bundle.task, "reason": str(error)}})
@@ -61,8 +62,8 @@ def _fits(bundle: Bundle, snapshot: Snapshot) -> bool:
     return True
 
 
-def _model(bundle: Bundle, snapshot: Snapshot, version: Version, tracking: Tracking) -> tuple[Bundle, npt.NDArray[np.bool_], Mapping[str, Any]]:
-    asked = AskedTask(TASKS[bundle.task], int(bundle.about["horizon_days"]))
+def _model(bundle: Bundle, snapshot: Snapshot, version: Version, tracking: Tracking, task: Task) -> tuple[Bundle, npt.NDArray[np.bool_], Mapping[str, Any]]:
+    asked = AskedTask(task, int(bundle.about["horizon_days"]), int(bundle.about["window_days"]))
     eligible = asked.eligible(snapshot.frame).to_numpy(dtype=bool)
     facts = {
         "version": version.number,

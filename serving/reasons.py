@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from training.bundle import Bundle, Matrix
+from training.blend import Matrix
+from training.bundle import Bundle
 
 
 @dataclass(frozen=True)

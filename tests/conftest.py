@@ -34,8 +34,10 @@ from serving.release import point_to, write_release
 from training.bundle import Bundle
 from training.commands import run_retrain
 from training.examples import make_examples
-from training.fit import first_day, make_bundle
+from training.fit import core_of
 from training.models import Recipe
+from training.pack import make_bundle
+from training.prepare import first_day
 from training.task import AskedTask
 from training.tasks import TASKS
 
@@ -202,14 +204,14 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     tiles, store = open_tiles(log, Shop("Small shop", "UTC", "EUR", attributes=("age",)), root / "tiles"), SnapshotStore(root / "snapshots")
     snapshot = store.get(tiles, log.complete_until)
     cutoffs = [log.complete_until - timedelta(days=days) for days in (140, 100, 60)]
-    tasks = [AskedTask(TASKS[name], horizon) for name, horizon in HORIZONS.items()]
+    tasks = [AskedTask(TASKS[name], horizon, horizon) for name, horizon in HORIZONS.items()]
     examples = {asked.name: make_examples(asked, cutoffs, first_day(tiles), tiles, store) for asked in tasks}
     ids, bundles = [], {}
     for trees in (20, 30):
         models = {}
         for asked in tasks:
             name = asked.name
-            bundles[name] = make_bundle(asked, examples[name], Recipe(trees=trees, seeds=2), tiles)
+            bundles[name] = make_bundle(asked, examples[name], tiles, examples[name].names, core_of(asked, Recipe(trees=trees, seeds=2)))
             facts = {"version": str(trees), "run_id": "run", "kind": "model", "decision": "Better than the baselines.", "metrics": {"model": {}}}
             models[name] = (bundles[name], asked.eligible(snapshot.frame).to_numpy(dtype=bool), facts)
         ids.append(write_release(root / "releases", snapshot, models, {"scored_at": datetime.now(UTC).isoformat(timespec="seconds")}))

@@ -7,8 +7,7 @@ from typing import Any
 from training.evaluate import grade
 from training.fit import Candidate
 from training.gates import Decision
-
-SHOWN = ("auc", "average_precision", "log_loss", "brier", "ece", "lift_5", "lift_10", "lift_20", "lift_quality")
+from training.kinds import KINDS
 
 
 def model_card(candidate: Candidate, decision: Decision) -> str:
@@ -20,7 +19,7 @@ def model_card(candidate: Candidate, decision: Decision) -> str:
         f"**{about['question']}**",
         f"Asked about: {about['eligible']}. Trained on {about['rows']:,} rows, {about['positives']:,} of them positive "
         f"({about['base_rate']:.1%}), cutoffs {about['first_cutoff']} to {about['last_cutoff']}.",
-        f"Lift quality: {_quality(evidence.metrics['model'])}.",
+        f"Grade: {grade_of(decision, evidence.metrics['model'])}.",
         "## Evidence",
         f"Measured on {tested} ({split.test[0]} to {split.test[-1]}), by the same recipe fitted on cutoffs up to "
         f"{split.train[-1]}. Values with 95 % intervals from a bootstrap over customers.",
@@ -29,6 +28,7 @@ def model_card(candidate: Candidate, decision: Decision) -> str:
         "```\n" + decision.text + "\n```",
         "## What it looks at",
         _importance(candidate),
+        *_slices(candidate),
         "## When not to use it",
         _limits(candidate),
     ]
@@ -38,7 +38,7 @@ def model_card(candidate: Candidate, decision: Decision) -> str:
 def metrics_table(candidate: Candidate) -> str:
     """Model and baselines side by side, as a Markdown table."""
     metrics, words = candidate.evidence.metrics, candidate.served.about["baselines"]
-    names = [name for name in SHOWN if name in metrics["model"]]
+    names = KINDS[candidate.asked.kind].shown
     head = "| | " + " | ".join(names) + " |\n|---|" + "---|" * len(names)
     rows = [f"| {words.get(who, who)} | " + " | ".join(_cell(measured[name]) for name in names) + " |" for who, measured in metrics.items()]
     return "\n".join([head, *rows])
@@ -52,9 +52,12 @@ def _cell(measured: dict[str, float | None]) -> str:
     return f"{value:.{digits}f}" + ("" if low is None or high is None else f" [{low:.{digits}f}, {high:.{digits}f}]")
 
 
-def _quality(metrics: Any) -> str:
-    value = metrics["lift_quality"]["value"]
-    return f"{value:.0f} %, {grade(value)}"
+def grade_of(decision: Decision, metrics: Any) -> str:
+    """A word for how far to trust it: indicative, provisional, or the quality of its lift where it has one."""
+    if decision.indicative:
+        return "indicative"
+    quality = grade(metrics["lift_quality"]["value"]) if "lift_quality" in metrics else "measured"
+    return f"provisional, {quality}" if decision.provisional else quality
 
 
 def _importance(candidate: Candidate) -> str:
@@ -63,9 +66,22 @@ def _importance(candidate: Candidate) -> str:
     return "\n".join(f"- {words[name]['meaning']} (`{name}`): {share:.3f}" for name, share in top)
 
 
+def _slices(candidate: Candidate) -> list[str]:
+    """Where the model is better and where worse, by its headline metrics."""
+    names = KINDS[candidate.asked.kind].headline
+    head = "| | rows | " + " | ".join(names) + " |\n|---|---|" + "---|" * len(names)
+    tables = []
+    for name, found in candidate.evidence.slices.items():
+        rows = [
+            f"| {value} | {measured['rows']['value']:,.0f} | " + " | ".join(_cell(measured[name]) for name in names) + " |" for value, measured in found.items()
+        ]
+        tables.append(f"By {name}:\n\n" + "\n".join([head, *rows]))
+    return ["## Parts of the users", *tables] if tables else []
+
+
 def _limits(candidate: Candidate) -> str:
     limits = ["Outside the people it is asked about (above).", "For setting prices."]
-    if not candidate.asked.calibrated:
+    if candidate.asked.kind == "rank":
         limits.append("As a probability: a look-alike's score only ranks.")
     if candidate.asked.task.trigger:
         limits.append("It learned from customers whom the shop chose to send campaigns to; for others it extrapolates.")

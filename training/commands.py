@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from datetime import date
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from features.commands import AsOf, WorkspaceOption
 from features.errors import GateRefused, MissingExtra, NoUsableData
-from features.logs import log
+from features.logs import console, log, step
 from features.workspace import Workspace, open_workspace
 
 TaskOption = Annotated[list[str] | None, typer.Option("--task", "-t", help="A prediction, such as repeat_order; repeatable.", show_default=False)]
@@ -17,8 +21,44 @@ TaskOption = Annotated[list[str] | None, typer.Option("--task", "-t", help="A pr
 
 def mount(app: typer.Typer) -> None:
     """Add this package's commands."""
+    app.command()(check)
     app.command()(train)
     app.command()(retrain)
+    words = typer.Typer(name="shop", help="What the shop's own history says, before any model.", no_args_is_help=True)
+    words.command()(report)
+    app.add_typer(words)
+
+
+def check(
+    workspace: WorkspaceOption = None,
+    as_of: AsOf = None,
+    task: TaskOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of a table.")] = False,
+) -> None:
+    """Say what each prediction needs of the data and what the data have, before anything is trained.
+
+    Exit code 6 says that none of the predictions could be trained.
+    """
+    try:
+        from training.preflight import Verdict, preflight
+        from training.retrain import asked_tasks
+    except ModuleNotFoundError as error:
+        raise MissingExtra("train", error.name) from None
+    place = open_workspace(workspace)
+    tiles = place.tiles(place.shop())
+    until = as_of.date() if as_of else tiles.log.complete_until
+    found = {asked.name: preflight(asked, until, tiles, place.snapshots) for asked in asked_tasks(tiles, until, tuple(task or ()))}
+    checks = [line for lines in found.values() for line in lines]
+    if as_json:
+        for line in checks:
+            typer.echo(json.dumps(asdict(line), ensure_ascii=False))
+    else:
+        table = Table("prediction", "check", "seen", "required", "", "what to do")
+        for line in checks:
+            table.add_row(line.task, line.name, line.seen, line.required, line.verdict, line.advice)
+        console.print(table)
+    if all(any(line.verdict is Verdict.FAIL for line in lines) for lines in found.values()):
+        raise NoUsableData("None of the predictions can be trained on these data; the table says what each lacks.")
 
 
 def train(workspace: WorkspaceOption = None, as_of: AsOf = None, task: TaskOption = None) -> None:
@@ -59,3 +99,35 @@ def run_retrain(workspace: Workspace, as_of: date | None = None, names: tuple[st
     if outcomes and all(outcome.state == "no usable data" for outcome in outcomes):
         raise NoUsableData("\n".join(outcome.reason for outcome in outcomes))
     return {outcome.task: outcome.state for outcome in outcomes}
+
+
+def report(
+    workspace: WorkspaceOption = None,
+    as_of: AsOf = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write. Default: reports/shop-DATE in the workspace.", show_default=False)] = None,
+) -> None:
+    """Who comes back and when, what customers are worth, and what that rests on: report.md, report.json and pictures."""
+    run_shop_report(open_workspace(workspace), as_of.date() if as_of else None, out)
+
+
+def run_shop_report(workspace: Workspace, as_of: date | None = None, out: Path | None = None) -> Path:
+    """Write the shop report and print its main numbers; returns its folder.
+
+    Raises:
+        NoUsableData: the log does not reach the date, or has no valid order before it.
+    """
+    try:
+        from training.shop_page import headlines, write_report
+        from training.shop_report import left_out_rows, shop_report
+    except ModuleNotFoundError as error:
+        raise MissingExtra("train", error.name) from None
+    shop = workspace.shop()
+    tiles = workspace.tiles(shop)
+    when = as_of or tiles.log.complete_until
+    folder = out or workspace.root / "reports" / f"shop-{when}"
+    with step("shop report", as_of=when) as found:
+        numbers = shop_report(tiles, workspace.snapshots.get(tiles, when), left_out_rows(workspace.quarantine))
+        write_report(numbers, folder)
+        found |= {"folder": str(folder)}
+    typer.echo("\n".join([*headlines(numbers), f"Read {folder / 'report.md'}"]))
+    return folder

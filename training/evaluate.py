@@ -51,11 +51,11 @@ def evaluate(y: ArrayLike, p: ArrayLike, users: ArrayLike, *, seed: int, resampl
     """
     outcome, score = _checked(y, p, calibrated=calibrated)
     ranked = _rank(outcome, score)
-    metrics = _bootstrap(lambda weights: _measure(ranked, weights, calibrated), _customers(users, outcome), seed, resamples)
-    metrics |= {"positives": _interval(outcome.sum(), []), "rows": _interval(outcome.size, [])}
+    metrics = bootstrap(lambda weights: _measure(ranked, weights, calibrated), customer_numbers(users, outcome), seed, resamples)
+    metrics |= {"positives": interval_of(outcome.sum(), []), "rows": interval_of(outcome.size, [])}
     if calibrated:
         floor = _floor_draws(ranked, seed)
-        metrics["ece_floor"] = _interval(float(np.mean(floor)), floor)
+        metrics["ece_floor"] = interval_of(float(np.mean(floor)), floor)
     return {name: metrics[name] for name in METRICS if name in metrics}
 
 
@@ -75,7 +75,7 @@ def evaluate_difference(
         mine, other = _measure(ours, weights, calibrated), _measure(theirs, weights, calibrated)
         return None if mine is None or other is None else {name: mine[name] - other[name] for name in DIFFERENCES if name in mine}
 
-    return _bootstrap(gain, _customers(users, outcome), seed, resamples)
+    return bootstrap(gain, customer_numbers(users, outcome), seed, resamples)
 
 
 def ece_floor(p: ArrayLike, seed: int) -> float:
@@ -214,8 +214,8 @@ def _floor_draws(ranked: _Ranked, seed: int) -> list[float]:
     return [_ece(ranked, mass, np.add.reduceat(y, ranked.ends + 1 - mass.astype(np.intp))) for y in outcomes]
 
 
-def _bootstrap(measure: Callable[[Floats], dict[str, float] | None], customers: Ints, seed: int, resamples: int) -> dict[str, Interval]:
-    """`measure` on the data as they are, with the 95 % percentiles of it on resampled customers."""
+def bootstrap(measure: Callable[[Floats], dict[str, float] | None], customers: Ints, seed: int, resamples: int) -> dict[str, Interval]:
+    """`measure`, given a weight per row, on the data as they are, with the 95 % percentiles of it on resampled customers."""
     values = measure(np.ones(customers.size))
     if values is None:
         raise NoUsableData(
@@ -226,10 +226,10 @@ def _bootstrap(measure: Callable[[Floats], dict[str, float] | None], customers: 
     drawn = (np.bincount(random.integers(0, count, count), minlength=count) for _ in range(resamples))
     usable = [sample for sample in (measure(times[customers].astype(float)) for times in drawn) if sample is not None]
     enough = usable if count > 1 and 2 * len(usable) >= resamples else []
-    return {name: _interval(value, [sample[name] for sample in enough]) for name, value in values.items()}
+    return {name: interval_of(value, [sample[name] for sample in enough]) for name, value in values.items()}
 
 
-def _interval(value: float, draws: list[float]) -> Interval:
+def interval_of(value: float, draws: list[float]) -> Interval:
     low, high = np.percentile(draws, [2.5, 97.5]).tolist() if draws else (None, None)
     return {"value": float(value), "low": low, "high": high}
 
@@ -240,7 +240,7 @@ def _wilson(rate: Floats, count: Floats) -> tuple[Floats, Floats]:
     return np.maximum(centre - half, 0), np.minimum(centre + half, 1)
 
 
-def _customers(users: ArrayLike, y: Floats) -> Ints:
+def customer_numbers(users: ArrayLike, y: Floats) -> Ints:
     """Customer number of each row; numbered by sorted id, so that the row order does not change the resamples."""
     codes, _ = pd.factorize(np.asarray(users), sort=True)
     if codes.size != y.size or (codes < 0).any():

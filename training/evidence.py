@@ -6,21 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from training.bundle import Bundle, Vector, blend_logits
-from training.evaluate import evaluate, evaluate_difference
+from training.blend import Blend, Matrix, Vector
+from training.bundle import Bundle
 from training.examples import Examples
+from training.kinds import KINDS, RESAMPLES, SEED, Kind, Measured
 from training.models import fit_logistic, fit_trees
+from training.slices import measurable
 from training.task import AskedTask
 
-SEED = 20_170_101
 SHUFFLES, SHUFFLE_ROWS, SHUFFLE_TREES = 20, 4_000, 40
 
-Measured = dict[str, dict[str, Any]]  # metric -> value, low, high
+FEW = 100  # resamples of a part
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,19 @@ class Evidence:
 
     metrics: model and baseline -> metric -> value with its 95 % interval, pooled over the test cutoffs.
     gains: baseline -> metric -> model minus baseline. by_cutoff: cutoff -> model and baseline -> metric -> value.
-    importance: feature -> mean absolute share of the log-odds. strongest: (feature, AUC) that ranks best alone.
-    shuffled: mean AUC of models trained on shuffled labels, and its standard error.
-    scores: model and baseline -> scores of the test rows; kept in memory, never logged.
+    slices: slice -> value -> metric -> value, of the model. importance: feature -> mean absolute share of the log-odds.
+    alone: feature -> AUC that it has by itself, best first. shuffled: mean AUC of models trained on shuffled labels, and its
+    standard error. scores: model and baseline -> what they predict of the test rows; kept in memory, never logged.
     """
 
     metrics: Mapping[str, Measured]
     gains: Mapping[str, Measured]
     by_cutoff: Mapping[str, Mapping[str, Measured]]
+    slices: Mapping[str, Mapping[str, Measured]]
     importance: Mapping[str, float]
-    strongest: tuple[str, float]
+    alone: Mapping[str, float]
     shuffled: tuple[float, float]
-    scores: Mapping[str, Vector]
+    scores: Mapping[str, Matrix]
 
     def describe(self) -> dict[str, Any]:
         """All of it that may be stored: no row of any user."""
@@ -48,32 +49,38 @@ class Evidence:
             "metrics": self.metrics,
             "gains": self.gains,
             "by_cutoff": self.by_cutoff,
+            "slices": self.slices,
             "importance": self.importance,
-            "strongest_single_feature": {"name": self.strongest[0], "auc": self.strongest[1]},
+            "auc_alone": dict(list(self.alone.items())[:20]),
             "shuffled_labels": {"mean_auc": self.shuffled[0], "standard_error": self.shuffled[1], "shuffles": SHUFFLES},
         }
 
 
 def gather_evidence(asked: AskedTask, model: Bundle, baselines: Mapping[str, Bundle], train: Examples, test: Examples) -> Evidence:
-    """Score the test rows with the model and its baselines and measure everything."""
-    scores = {"model": model.scores(test.X), **{name: bundle.scores(test.X) for name, bundle in baselines.items()}}
-    calibrated = asked.calibrated
+    """Let the model and its baselines predict the test rows and measure everything."""
+    kind = KINDS[asked.kind]
+    told = {name: kind.predict(bundle, test.of(bundle.features)) for name, bundle in {"model": model, **baselines}.items()}
     by_cutoff = {}
     for cutoff in sorted(set(test.as_of)):
         rows = test.as_of == cutoff
         if 0 < test.y[rows].sum() < rows.sum():
-            by_cutoff[cutoff.isoformat()] = {
-                name: evaluate(test.y[rows], values[rows], test.users[rows], seed=SEED, resamples=100, calibrated=calibrated) for name, values in scores.items()
-            }
+            by_cutoff[cutoff.isoformat()] = {name: kind.evaluate(test.take(rows), values[rows], FEW) for name, values in told.items()}
     return Evidence(
-        metrics={name: evaluate(test.y, values, test.users, seed=SEED, calibrated=calibrated) for name, values in scores.items()},
-        gains={name: evaluate_difference(test.y, scores["model"], scores[name], test.users, seed=SEED, calibrated=calibrated) for name in baselines},
+        metrics={name: kind.evaluate(test, values, RESAMPLES) for name, values in told.items()},
+        gains={name: kind.difference(test, told["model"], told[name]) for name in baselines},
         by_cutoff=by_cutoff,
+        slices=by_slice(kind, test, told["model"]),
         importance=importance(model, test),
-        strongest=strongest_feature(train),
+        alone=auc_alone(train),
         shuffled=shuffled_auc(train, test),
-        scores=scores,
+        scores=told,
     )
+
+
+def by_slice(kind: Kind, test: Examples, told: Matrix) -> dict[str, dict[str, Measured]]:
+    """The metrics of each part of the users that is large enough to say something about."""
+    parts = {name: measurable(values, test.y) for name, values in test.slices.items()}
+    return {name: {value: kind.evaluate(test.take(rows), told[rows], FEW) for value, rows in found.items()} for name, found in parts.items() if found}
 
 
 def importance(model: Bundle, test: Examples, rows: int = 1_000) -> dict[str, float]:
@@ -83,15 +90,14 @@ def importance(model: Bundle, test: Examples, rows: int = 1_000) -> dict[str, fl
     return {model.features[place]: float(shares[place]) for place in np.argsort(-shares, kind="stable")}
 
 
-def strongest_feature(train: Examples) -> tuple[str, float]:
-    """The feature that separates the classes best by itself, in either direction; above .9 it smells of a leak."""
+def auc_alone(train: Examples) -> dict[str, float]:
+    """How well each feature separates the outcomes by itself, in either direction, best first; above .9 it smells of a leak."""
     ranks = np.apply_along_axis(lambda values: rankdata(np.where(np.isnan(values), -np.inf, values)), 0, train.X)
     positives = int(train.y.sum())
     negatives = len(train) - positives
     areas = (ranks[train.y == 1].sum(axis=0) - positives * (positives + 1) / 2) / (positives * negatives)
     areas = np.maximum(areas, 1 - areas)
-    best = int(np.argmax(areas))
-    return train.names[best], float(areas[best])
+    return {train.names[place]: float(areas[place]) for place in np.argsort(-areas, kind="stable")}
 
 
 def shuffled_auc(train: Examples, test: Examples) -> tuple[float, float]:
@@ -107,8 +113,8 @@ def shuffled_auc(train: Examples, test: Examples) -> tuple[float, float]:
         y, y_test = shuffle_within(train.y, train.as_of, random)[rows], shuffle_within(test.y, test.as_of, random)
         if y.min() == y.max():
             continue
-        logistic, trees = fit_logistic(train.X[rows], y), fit_trees(train.X[rows], y, SHUFFLE_TREES, (number,))
-        areas.append(area_within(y_test, blend_logits(test.X, logistic, [lgb.Booster(model_str=text) for text in trees]), test.as_of))
+        blend = Blend(fit_logistic(train.X[rows], y), fit_trees(train.X[rows], y, SHUFFLE_TREES, (number,)))
+        areas.append(area_within(y_test, blend.raw(test.X), test.as_of))
     return float(np.mean(areas)), float(np.std(areas, ddof=1) / np.sqrt(len(areas)))
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 import numpy as np
@@ -17,6 +17,8 @@ from features.sampling import lots
 from features.snapshot import Snapshot
 from features.store import SnapshotStore, read_snapshot
 from features.tiles import Tiles
+from training.buying import HISTORY, WORTH
+from training.slices import slices_of
 from training.task import AskedTask
 
 LEAST_POSITIVES, ENOUGH_POSITIVES = 30, 500
@@ -29,6 +31,10 @@ class Examples:
     """Rows to learn from or to be judged on.
 
     X: rows x features, NaN for no value; names: the features; y: 0 or 1; users: user_id; as_of: the cutoff.
+    facts: numbers of each row that only baselines see, by name. slices: texts of each row by which evidence is cut.
+    amount: cents spent (0 for none), or days waited (NaN for those who did not come), where the task predicts such.
+    edges, within: of a date: the days at which its steps end, and the one of them that the score is about.
+    buyers: cutoff -> HISTORY and the mean order value of everybody who had bought by then, eligible or not.
     """
 
     X: npt.NDArray[np.float64]
@@ -36,20 +42,40 @@ class Examples:
     y: npt.NDArray[np.int8]
     users: npt.NDArray[np.object_]
     as_of: npt.NDArray[np.object_]
+    facts: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    slices: Mapping[str, npt.NDArray[np.object_]] = field(default_factory=dict)
+    buyers: Mapping[date, npt.NDArray[np.float64]] = field(default_factory=dict)
+    amount: npt.NDArray[np.float64] | None = None
+    edges: tuple[int, ...] = ()
+
+    @property
+    def within(self) -> int:
+        """The edge nearest to half of the horizon."""
+        return min(self.edges, key=lambda edge: abs(edge - self.edges[-1] / 2))
 
     def __len__(self) -> int:
         return len(self.y)
 
     def take(self, rows: npt.NDArray[np.bool_]) -> Examples:
         """The rows where the mask is true."""
-        return Examples(self.X[rows], self.names, self.y[rows], self.users[rows], self.as_of[rows])
+        amount = None if self.amount is None else self.amount[rows]
+        facts, slices = {name: values[rows] for name, values in self.facts.items()}, {name: values[rows] for name, values in self.slices.items()}
+        return Examples(self.X[rows], self.names, self.y[rows], self.users[rows], self.as_of[rows], facts, slices, self.buyers, amount, self.edges)
 
     def at(self, cutoffs: Sequence[date]) -> Examples:
         """The rows of some cutoffs."""
         return self.take(np.isin(self.as_of, np.array(list(cutoffs), dtype=object)))
 
+    def has(self, name: str) -> bool:
+        return name in self.names or name in self.facts
+
     def column(self, name: str) -> npt.NDArray[np.float64]:
-        return self.X[:, self.names.index(name)]
+        """A number of each row, whether the model sees it or not."""
+        return self.X[:, self.names.index(name)] if name in self.names else self.facts[name]
+
+    def of(self, names: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Rows x named columns."""
+        return self.X if tuple(names) == self.names else np.column_stack([self.column(name) for name in names])
 
 
 def make_examples(asked: AskedTask, cutoffs: Sequence[date], first_day: date, tiles: Tiles, store: SnapshotStore) -> Examples:
@@ -74,6 +100,11 @@ def make_examples(asked: AskedTask, cutoffs: Sequence[date], first_day: date, ti
         np.concatenate([part.y for part in parts]),
         np.concatenate([part.users for part in parts]),
         np.concatenate([part.as_of for part in parts]),
+        {name: np.concatenate([part.facts[name] for part in parts]) for name in parts[0].facts},
+        {name: np.concatenate([part.slices[name] for part in parts]) for name in parts[0].slices},
+        {cutoff: buyers for part in parts for cutoff, buyers in part.buyers.items()},
+        None if parts[0].amount is None else np.concatenate([part.amount for part in parts if part.amount is not None]),
+        asked.edges,
     )
 
 
@@ -100,13 +131,18 @@ def trigger_days(asked: AskedTask, tiles: Tiles) -> list[date]:
     return [day_of(number) for number in sorted(tiles.ever().days(asked.task.trigger)["day"].unique().tolist())]
 
 
+def customers(examples: Examples) -> tuple[int, int]:
+    """How many customers are a positive at some cutoff, and how many a negative."""
+    return len(set(examples.users[examples.y == 1])), len(set(examples.users[examples.y == 0]))
+
+
 def require_both_classes(examples: Examples, what: str) -> None:
     """Refuse to learn from next to nothing. Customers are counted, not rows: the same one at ten cutoffs is one.
 
     Raises:
         NoUsableData: fewer than 30 positives or 30 negatives, with the counts.
     """
-    positives, negatives = (len(set(examples.users[examples.y == label])) for label in (1, 0))
+    positives, negatives = customers(examples)
     if min(positives, negatives) < LEAST_POSITIVES:
         raise NoUsableData(
             f"{what}: {positives} positives and {negatives} negatives (customers); at least {LEAST_POSITIVES} of each are needed "
@@ -127,26 +163,46 @@ def _at_cutoff(asked: AskedTask, snapshot: Snapshot, visible: int, tiles: Tiles)
     people = frame.index.map(lambda user: tiles.current_ids.get(user, user)) if tiles.current_ids else frame.index
     if asked.task.trigger:
         asked_about = asked_about & people.isin(_triggered(asked.task.trigger, tiles, as_of))
+    amount = _amounts(asked, tiles, as_of, people) if asked.task.amount else None
     if asked.task.seed:
         # The seed is known in full: it is asked about whether or not a member is still active.
         label = asked.task.seed(frame).to_numpy(dtype=bool)
         asked_about = asked_about | label
+    elif amount is not None:
+        label = np.nan_to_num(amount, nan=-1.0) >= (0 if asked.edges else 1)
     else:
         label = people.isin(_did(asked, tiles, as_of)) ^ asked.task.absence
     names = usable_features(asked, snapshot, visible)
     rows = np.flatnonzero(asked_about)
+    unseen = [name for name in dict.fromkeys((asked.task.rule, *asked.task.rfm, *HISTORY, WORTH)) if name in snapshot.feature_names and name not in names]
+    facts = {name: frame[name].to_numpy(np.float64)[rows] for name in unseen}
+    is_buyer = (frame["orders_count"] > 0).to_numpy() if asked.task.bgnbd else np.zeros(len(frame), bool)
     return Examples(
         snapshot.matrix(names)[rows],
         names,
         label[rows].astype(np.int8),
         frame.index.to_numpy(dtype=object)[rows],
         np.full(len(rows), as_of, dtype=object),
+        facts,
+        {name: values[rows] for name, values in slices_of(frame).items()},
+        {as_of: frame.loc[is_buyer, [*HISTORY, WORTH]].to_numpy(np.float64)} if is_buyer.any() else {},
+        None if amount is None else amount[rows],
+        asked.edges,
     )
 
 
 def _triggered(trigger: str, tiles: Tiles, as_of: date) -> pd.Index:
     found: pd.Index = pd.Index(tiles.between(as_of, as_of + timedelta(days=1)).days(trigger)["user_id"].unique())
     return found
+
+
+def _amounts(asked: AskedTask, tiles: Tiles, as_of: date, people: pd.Index) -> npt.NDArray[np.float64]:
+    if asked.task.amount is None:
+        raise TypeError(f"task '{asked.name}' has no amount")
+    found = asked.task.amount(tiles.between(as_of, as_of + timedelta(days=asked.horizon))).reindex(people)
+    last = asked.edges[-1] if asked.edges else 0  # the steps may end some days before the horizon
+    kept = found.where(found < last) if asked.edges else found.fillna(0.0)
+    return np.asarray(kept, dtype=np.float64)
 
 
 def _did(asked: AskedTask, tiles: Tiles, as_of: date) -> pd.Index:

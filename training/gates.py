@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from training.bundle import Bundle
-from training.evaluate import evaluate_difference
-from training.evidence import SEED, Evidence
+from training.evidence import Evidence
 from training.examples import Examples
+from training.kinds import Kind
 
 LARGEST_SINGLE_AUC = 0.9
 ECE_ABOVE_FLOOR, LARGEST_BIAS = 0.010, 0.015
-LARGEST_LOG_LOSS_LOSS = 0.001
-LEAST_AUC_GAIN = 0.0
+LARGEST_LEVEL_ERROR, LARGEST_COVERAGE_ERROR = 0.10, 0.05
+LEAST_GAIN = 0.0
+IN_WORDS = {"auc": "AUC", "log_loss": "log-loss", "gini": "normalised Gini", "integrated_brier": "integrated Brier score"}
 
 
 @dataclass(frozen=True)
@@ -28,40 +29,54 @@ class Reason:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the gate says. `provisional`: the data span did not permit four test cutoffs, three of them apart."""
+    """What the gate says.
+
+    provisional: the data span did not permit four test cutoffs, three of them apart. indicative: fewer than 500 of one
+    outcome stand behind the model.
+    """
 
     promote: bool
     provisional: bool
+    indicative: bool
     reasons: tuple[Reason, ...]
 
     @property
     def text(self) -> str:
         verdict = "passed" if self.promote else "refused"
         grade = " (provisional: fewer than four test cutoffs, or fewer than three that do not overlap)" if self.provisional else ""
+        grade += " (indicative: fewer than 500 positives or negatives)" if self.indicative else ""
         return f"{verdict}{grade}\n" + "\n".join(f"{'pass' if reason.passed else 'FAIL'}  {reason.rule}: {reason.text}" for reason in self.reasons)
 
 
-def decide(evidence: Evidence, test: Examples, champion: Bundle | None, calibrated: bool, provisional: bool) -> Decision:
+def decide(
+    evidence: Evidence,
+    test: Examples,
+    champion: Bundle | None,
+    kind: Kind,
+    provisional: bool,
+    indicative: bool = False,
+    signed_off: Collection[str] = (),
+) -> Decision:
     """Hold a challenger against the baselines, against the champion and against its own calibration.
 
     Args:
+        signed_off: features that somebody looked at and found honest, however well they rank alone.
         champion: the model whose evidence made it champion, fitted on windows that end before these test cutoffs.
     """
-    reasons = [*beats_baselines(evidence), *no_leak(evidence)]
-    if calibrated:
-        reasons += is_calibrated(evidence)
+    reasons = [*beats_baselines(evidence, kind), *no_leak(evidence, signed_off)]
+    reasons += LEVEL[kind.name](evidence)
     if champion is not None:
-        reasons.append(no_worse_than(champion, evidence, test, calibrated))
-    return Decision(all(reason.passed for reason in reasons), provisional, tuple(reasons))
+        reasons.append(no_worse_than(champion, evidence, test, kind))
+    return Decision(all(reason.passed for reason in reasons), provisional, indicative, tuple(reasons))
 
 
-def beats_baselines(evidence: Evidence) -> list[Reason]:
-    """The whole interval of the AUC gain over each baseline lies above zero."""
+def beats_baselines(evidence: Evidence, kind: Kind) -> list[Reason]:
+    """The whole interval of the gain over each baseline, in the kind's main metric, lies above zero."""
     reasons = []
-    for name, gain in evidence.gains.items():
-        auc = gain["auc"]
-        passed = auc["low"] is not None and auc["low"] > LEAST_AUC_GAIN
-        reasons.append(Reason(f"beats {name}", passed, f"AUC gain {_interval(auc)}; its lower end must be above 0"))
+    for name, difference in evidence.gains.items():
+        gain = kind.gain(difference)
+        passed = gain["low"] is not None and gain["low"] > LEAST_GAIN
+        reasons.append(Reason(f"beats {name}", passed, f"{IN_WORDS[kind.main]} gain {_interval(gain)}; its lower end must be above 0"))
     return reasons
 
 
@@ -75,17 +90,50 @@ def is_calibrated(evidence: Evidence) -> list[Reason]:
     ]
 
 
-def no_leak(evidence: Evidence) -> list[Reason]:
-    """No feature is too good to be true, and shuffled labels teach nothing."""
-    name, area = evidence.strongest
+def is_at_level(evidence: Evidence) -> list[Reason]:
+    """The sum of the predicted amounts is near what was spent."""
+    level = evidence.metrics["model"]["level"]["value"]
+    passed = abs(level - 1) <= LARGEST_LEVEL_ERROR
+    return [Reason("level", passed, f"predicted sum over observed sum {level:.3f}; at most {LARGEST_LEVEL_ERROR:.0%} off 1")]
+
+
+def window_holds(evidence: Evidence) -> list[Reason]:
+    """Of the 10-90 % windows about four in five hold."""
+    share = evidence.metrics["model"]["coverage"]["value"]
+    return [
+        Reason("window", abs(share - 0.8) <= LARGEST_COVERAGE_ERROR, f"{share:.1%} of the 10-90 % windows hold; within {LARGEST_COVERAGE_ERROR:.0%} of 80 %")
+    ]
+
+
+LEVEL: dict[str, Callable[[Evidence], list[Reason]]] = {"probability": is_calibrated, "rank": lambda evidence: [], "value": is_at_level, "date": window_holds}
+
+
+def no_leak(evidence: Evidence, signed_off: Collection[str] = ()) -> list[Reason]:
+    """No feature is too good to be true, unless somebody answers for it, and shuffled labels teach nothing."""
     mean, error = evidence.shuffled
     return [
-        Reason("single feature", area <= LARGEST_SINGLE_AUC, f"{name} alone has AUC {area:.3f}; above {LARGEST_SINGLE_AUC} it is a leak until signed off"),
+        single_feature(evidence.alone, signed_off),
         Reason("shuffled labels", abs(mean - 0.5) <= 3 * error, f"mean AUC {mean:.4f} +- {error:.4f}; must be within 3 standard errors of .5"),
     ]
 
 
-def no_worse_than(champion: Bundle, evidence: Evidence, test: Examples, calibrated: bool) -> Reason:
+def single_feature(alone: Mapping[str, float], signed_off: Collection[str]) -> Reason:
+    """Features that rank above .9 by themselves are leaks until signed off."""
+    suspects = [name for name, area in alone.items() if area > LARGEST_SINGLE_AUC and name not in signed_off]
+    name, area = next(iter(alone.items()))
+    if not suspects:
+        answered = ", signed off" if area > LARGEST_SINGLE_AUC else ""
+        return Reason("single feature", True, f"{name} alone has AUC {area:.3f}{answered}; above {LARGEST_SINGLE_AUC} it is a leak until signed off")
+    found = ", ".join(f"{name} ({alone[name]:.3f})" for name in suspects)
+    return Reason(
+        "single feature",
+        False,
+        f"AUC alone above {LARGEST_SINGLE_AUC}: {found}. That is a leak until you know better: `encore features describe NAME` says how it is made; "
+        f'if it is honest, sign it off in encore.toml: signed_off = ["{suspects[0]}"]',
+    )
+
+
+def no_worse_than(champion: Bundle, evidence: Evidence, test: Examples, kind: Kind) -> Reason:
     """The challenger may not lose to the champion on rows that neither has learned from.
 
     A champion that needs features which no longer exist could not be served either, so it holds nobody up.
@@ -93,23 +141,20 @@ def no_worse_than(champion: Bundle, evidence: Evidence, test: Examples, calibrat
     gone = [name for name in champion.features if name not in test.names]
     if gone:
         return Reason("no worse than the champion", True, f"not compared: the champion needs features that the data no longer have ({', '.join(gone)})")
-    theirs = champion.scores(test.X[:, champion.align(test.names)])
-    difference = evaluate_difference(test.y, evidence.scores["model"], theirs, test.users, seed=SEED)
-    if calibrated:
-        loss = difference["log_loss"]
-        passed = loss["high"] is not None and loss["high"] < LARGEST_LOG_LOSS_LOSS
-        return Reason("no worse than the champion", passed, f"log loss difference {_interval(loss)}; its upper end must be below {LARGEST_LOG_LOSS_LOSS}")
-    auc = difference["auc"]
-    passed = auc["low"] is not None and auc["low"] > -0.01
-    return Reason("no worse than the champion", passed, f"AUC difference {_interval(auc)}; its lower end must be above -0.01")
+    theirs = kind.predict(champion, test.X[:, champion.align(test.names)])
+    loss = kind.loss(kind.difference(test, evidence.scores["model"], theirs))
+    metric, most = kind.tolerance
+    passed = loss["high"] is not None and loss["high"] < most
+    return Reason("no worse than the champion", passed, f"worse by {_interval(loss)} in {IN_WORDS[metric]}; the upper end must be below {most}")
 
 
-def best_baseline(evidence: Evidence) -> str:
-    """The baseline to serve when no model passes and there is no champion: least log loss, or highest AUC for ranks."""
+def best_baseline(evidence: Evidence, kind: Kind) -> str:
+    """The baseline to serve when no model passes and there is no champion: the best by the metric of the kind."""
+    by, rises = ("log_loss", False) if kind.name == "probability" else (kind.main, kind.more_is_better)
 
     def badness(name: str) -> tuple[float, str]:
-        metrics: Mapping[str, Any] = evidence.metrics[name]
-        return (metrics["log_loss"]["value"] if "log_loss" in metrics else -metrics["auc"]["value"], name)
+        value = float(evidence.metrics[name][by]["value"])
+        return (-value if rises else value, name)
 
     return min(evidence.gains, key=badness)
 

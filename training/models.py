@@ -7,7 +7,7 @@ twelve of fifteen settings, with nothing to tune.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import joblib
 import lightgbm as lgb
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from training.bundle import Logistic, Matrix, Vector, blend_logits, signed_log, standardise
+from training.blend import Blend, Logistic, Matrix, Vector, signed_log, standardise
 
 Labels = npt.NDArray[np.int8]
 
@@ -40,27 +40,16 @@ TREES = {
 class Recipe:
     """How to fit.
 
-    columns: positions of the features that the model sees; None: all.
     trees: number of boosting rounds; 0: a logistic alone. seeds: tree models whose logits are averaged.
     folds: customer-grouped folds whose out-of-fold scores fit the calibration; 0: no calibration.
     """
 
-    columns: tuple[int, ...] | None = None
     trees: int = 200
     seeds: int = 3
     folds: int = 3
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What was learned: the logistic, the trees as text, and Platt's slope and offset."""
-
-    logistic: Logistic
-    trees: tuple[str, ...]
-    platt: tuple[float, float]
-
-
-def fit(X: Matrix, y: Labels, groups: npt.NDArray[np.object_], recipe: Recipe) -> Parts:
+def fit(X: Matrix, y: Labels, groups: npt.NDArray[np.object_], recipe: Recipe) -> Blend:
     """Fit the blend and calibrate it on scores of customers it has not seen.
 
     Args:
@@ -69,22 +58,20 @@ def fit(X: Matrix, y: Labels, groups: npt.NDArray[np.object_], recipe: Recipe) -
     folds = fold_of(groups, recipe.folds) if recipe.folds else np.zeros(len(y), dtype=np.int64)
     fits = [np.ones(len(y), dtype=bool)] + [folds != fold for fold in range(recipe.folds)]
     seeds = range(recipe.seeds if recipe.trees else 0)
-    logistics = [fit_logistic(X[rows], y[rows], recipe.columns) for rows in fits]
+    logistics = [fit_logistic(X[rows], y[rows]) for rows in fits]
     trees = joblib.Parallel(n_jobs=-1, prefer="threads")(joblib.delayed(fit_trees)(X[rows], y[rows], recipe.trees, seeds) for rows in fits)
-    platt = (1.0, 0.0)
-    if recipe.folds:
-        unseen = np.zeros(len(y))
-        for fold in range(recipe.folds):
-            rows = folds == fold
-            unseen[rows] = blend_logits(X[rows], logistics[fold + 1], [lgb.Booster(model_str=text) for text in trees[fold + 1]])
-        platt = fit_platt(unseen, y)
-    return Parts(logistics[0], trees[0], platt)
+    blends = [Blend(logistic, texts) for logistic, texts in zip(logistics, trees, strict=True)]
+    if not recipe.folds:
+        return blends[0]
+    unseen = np.zeros(len(y))
+    for fold, blend in enumerate(blends[1:]):
+        unseen[folds == fold] = blend.raw(X[folds == fold])
+    return replace(blends[0], platt=fit_platt(unseen, y))
 
 
-def fit_logistic(X: Matrix, y: Labels, columns: Sequence[int] | None = None) -> Logistic:
-    """A logistic on the given columns (all by default), prepared as `bundle.standardise` does."""
-    places = tuple(range(X.shape[1])) if columns is None else tuple(columns)
-    values = X[:, list(places)]
+def fit_logistic(X: Matrix, y: Labels) -> Logistic:
+    """A logistic on all columns, prepared as `blend.standardise` does."""
+    places, values = tuple(range(X.shape[1])), np.asfortranarray(X)  # sums along a column are most exact when it lies together
     empty = np.isnan(values).all(axis=0)
     median = np.zeros(len(places))
     median[~empty] = np.nanmedian(values[:, ~empty], axis=0)

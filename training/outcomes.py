@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from features.tiles import Window
+from features.happened import Window
 
 
 def ordered(window: Window) -> pd.Series[str]:
@@ -18,3 +18,21 @@ def redeemed_offer(window: Window) -> pd.Series[str]:
     offered = received.loc[received["day"] == window.start, ["user_id", "key"]]
     answered: pd.Series[str] = redeemed.merge(offered, on=["user_id", "key"])["user_id"]
     return answered
+
+
+def rose(window: Window) -> pd.Series[str]:
+    """Users whose membership level rose in the window."""
+    return window.rises()["user_id"]
+
+
+def spent(window: Window) -> pd.Series[float]:
+    """user_id -> cents of valid orders in the window, less what was refunded in it."""
+    paid, back = (window.days(column).groupby("user_id")["value"].sum() for column in ("revenue_cents", "refund_cents"))
+    net: pd.Series[float] = paid.sub(back.reindex(paid.index).fillna(0)).astype(float)
+    return net[net > 0]
+
+
+def waited(window: Window) -> pd.Series[float]:
+    """user_id -> days from the start of the window to the first valid order in it; 0 is its first day."""
+    first: pd.Series[float] = (window.days("orders").groupby("user_id")["day"].min() - window.start).astype(float)
+    return first

@@ -48,6 +48,8 @@ STYLE: dict[RcKeyType, Any] = {
     "legend.fontsize": 9,
 }
 METRIC_LABELS = {
+    "gini": "normalised Gini (0 = chance)",
+    "integrated_brier": "integrated Brier score (lower is better)",
     "auc": "AUC (0.5 = chance)",
     "average_precision": "average precision (chance = base rate)",
     "log_loss": "log-loss in nats (lower is better)",
@@ -67,7 +69,7 @@ SMALLEST_TOP = 20
 @rc_context(STYLE)
 def roc(y: ArrayLike, scores: Mapping[str, ArrayLike]) -> Figure:
     """Share of positives found against share of negatives taken along; the area under it (AUC) is in the legend."""
-    figure, axes = _figure("ROC: positives found at the price of false alarms", _population(y))
+    figure, axes = figure_with("ROC: positives found at the price of false alarms", _population(y))
     for name, curve, style in _curves(y, scores):
         area = np.trapezoid(curve["positives_share"], curve["negatives_share"])
         axes.plot(curve["negatives_share"], curve["positives_share"], label=f"{name} (AUC {area:.3f})", **style)
@@ -81,7 +83,7 @@ def roc(y: ArrayLike, scores: Mapping[str, ArrayLike]) -> Figure:
 def precision_recall(y: ArrayLike, scores: Mapping[str, ArrayLike]) -> Figure:
     """Precision against recall, without tops under 20 rows; average precision (AP) is in the legend, chance is the base rate."""
     rate = _base_rate(y)
-    figure, axes = _figure("Precision and recall: how pure a selection stays as it grows", _population(y))
+    figure, axes = figure_with("Precision and recall: how pure a selection stays as it grows", _population(y))
     for name, curve, style in _curves(y, scores):
         precision = rate * curve["lift"]
         average = (np.diff(curve["positives_share"]) * precision[1:]).sum()
@@ -105,7 +107,7 @@ def reliability(y: ArrayLike, scores: Mapping[str, ArrayLike]) -> Figure:
     tables = {name: calibration_table(y, p) for name, p in scores.items()}
     shown = np.asarray(next(iter(scores.values())), dtype=float)
     top = min(1.0, 1.05 * max(shown.max(), *(table[["predicted", "high"]].to_numpy().max() for table in tables.values())))
-    for (name, table), style in zip(tables.items(), _styles(), strict=False):
+    for (name, table), style in zip(tables.items(), styles(), strict=False):
         axes.plot(table["predicted"], table["observed"], marker="o", markersize=4, label=name, **style)
     axes.plot([0, 1], [0, 1], color=REFERENCE, linestyle=":", label="perfectly calibrated")
     _draw_bars(axes, next(iter(tables.values())))
@@ -120,7 +122,7 @@ def reliability(y: ArrayLike, scores: Mapping[str, ArrayLike]) -> Figure:
 @rc_context(STYLE)
 def gains_curve(y: ArrayLike, scores: Mapping[str, ArrayLike]) -> Figure:
     """Share of the positives reached when the best-scored share of customers is chosen, between random and perfect."""
-    figure, axes = _figure("Gains: share of all positives reached by choosing from the top", _population(y))
+    figure, axes = figure_with("Gains: share of all positives reached by choosing from the top", _population(y))
     for name, curve, style in _curves(y, scores):
         found = np.interp(0.2, curve["rows_share"], curve["positives_share"])
         axes.plot(curve["rows_share"], curve["positives_share"], label=f"{name} ({100 * found:.0f} % in the top 20 %)", **style)
@@ -134,7 +136,7 @@ def gains_curve(y: ArrayLike, scores: Mapping[str, ArrayLike]) -> Figure:
 @rc_context(STYLE)
 def lift_curve(y: ArrayLike, scores: Mapping[str, ArrayLike]) -> Figure:
     """How many times the base rate the best-scored share of customers reaches; tops under 20 rows are left out."""
-    figure, axes = _figure("Lift: how many times better than a random choice", _population(y))
+    figure, axes = figure_with("Lift: how many times better than a random choice", _population(y))
     share = np.linspace(min(1.0, max(0.01, SMALLEST_TOP / np.size(y))), 1, 200)
     for name, curve, style in _curves(y, scores):
         lift = np.interp(share, curve["rows_share"], curve["positives_share"]) / share
@@ -152,7 +154,7 @@ def lift_curve(y: ArrayLike, scores: Mapping[str, ArrayLike]) -> Figure:
 def score_distribution(y: ArrayLike, p: ArrayLike) -> Figure:
     """Distribution of one model's score among positives and among negatives, each adding up to 100 %."""
     outcome, score = np.asarray(y, dtype=float), np.asarray(p, dtype=float)
-    figure, axes = _figure("Scores of those who did and those who did not", _population(y))
+    figure, axes = figure_with("Scores of those who did and those who did not", _population(y))
     edges = np.histogram_bin_edges(score, bins=40)
     for value, name, (colour, line) in ((0, "negative", (NEGATIVE, "--")), (1, "positive", (MODEL, "-"))):
         chosen = score[outcome == value]
@@ -173,7 +175,7 @@ def importance(weights: Mapping[str, float], meanings: Mapping[str, str], *, top
     `weights` maps a feature to its weight in `unit`; a feature without a meaning is called by its name.
     """
     chosen = sorted(weights.items(), key=lambda item: (-abs(item[1]), item[0]))[:top]
-    figure, axes = _figure(f"What the score rests on: {len(chosen)} of {len(weights)} features, largest first", "", height=1.2 + 0.36 * len(chosen))
+    figure, axes = figure_with(f"What the score rests on: {len(chosen)} of {len(weights)} features, largest first", "", height=1.2 + 0.36 * len(chosen))
     labels = [fill(meanings.get(name, name), 44) for name, _ in chosen]
     values = [weight for _, weight in chosen]
     bars = axes.barh(range(len(chosen)), values, color=[MODEL if value >= 0 else NEGATIVE for value in values], height=0.68)
@@ -193,8 +195,8 @@ def stability(results: Mapping[str, Mapping[date, Interval]], metric: str) -> Fi
     `results` maps a model to cutoff -> {"value", "low", "high"}, as `evaluate` returns them for the metric.
     """
     cutoffs = sorted({cutoff for series in results.values() for cutoff in series})
-    figure, axes = _figure(f"Stability: {METRIC_LABELS.get(metric, metric)} at each cutoff", f"{len(cutoffs)} test cutoffs, model with 95 % interval")
-    for (name, series), style in zip(results.items(), _styles(), strict=False):
+    figure, axes = figure_with(f"Stability: {METRIC_LABELS.get(metric, metric)} at each cutoff", f"{len(cutoffs)} test cutoffs, model with 95 % interval")
+    for (name, series), style in zip(results.items(), styles(), strict=False):
         values = [(cutoffs.index(cutoff), interval["value"]) for cutoff, interval in sorted(series.items()) if interval["value"] is not None]
         mean = sum(value for _, value in values) / max(1, len(values))
         axes.plot([place for place, _ in values], [value for _, value in values], marker="o", label=f"{name} (mean {mean:.3f})", **style)
@@ -213,7 +215,7 @@ def save(figure: Figure, path: Path | str) -> None:
     figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
 
 
-def _figure(title: str, subtitle: str, height: float = 5) -> tuple[Figure, Axes]:
+def figure_with(title: str, subtitle: str, height: float = 5) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7, height), layout="constrained")
     axes = figure.subplots()
     _write_title(figure, axes, title, subtitle)
@@ -235,7 +237,7 @@ def _draw_bars(axes: Axes, table: pd.DataFrame) -> None:
     axes.vlines(table["predicted"], table["low"], table["high"], color=MODEL, linewidth=1.4, alpha=0.6)
 
 
-def _styles() -> Iterator[dict[str, Any]]:
+def styles() -> Iterator[dict[str, Any]]:
     """Line styles: the model strong and on top, then the baselines in turn."""
     yield {"color": MODEL, "linewidth": 2.4, "zorder": 3}
     for colour, line in cycle(BASELINES):
@@ -245,7 +247,7 @@ def _styles() -> Iterator[dict[str, Any]]:
 def _curves(y: ArrayLike, scores: Mapping[str, ArrayLike]) -> Iterator[tuple[str, pd.DataFrame, dict[str, Any]]]:
     """Name, gains curve with negatives_share beside it, and line style of each model."""
     rate = _base_rate(y)
-    for (name, p), style in zip(scores.items(), _styles(), strict=False):
+    for (name, p), style in zip(scores.items(), styles(), strict=False):
         curve = gains(y, p)
         yield name, curve.assign(negatives_share=(curve["rows_share"] - rate * curve["positives_share"]) / (1 - rate)), style
 

@@ -7,13 +7,20 @@ from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
+import numpy as np
+from matplotlib.figure import Figure
+
 from features.files import write_bytes, write_json
-from training import plots
+from training import kind_plots, plots
+from training.blend import Matrix
 from training.card import model_card
-from training.evidence import Measured
-from training.fit import BLEND, Candidate
+from training.examples import Examples
+from training.fit import BLEND, INDICATIVE, Candidate
 from training.gates import Decision
+from training.kinds import KINDS, Measured
 from training.tracking import Tracking
+
+Told = Mapping[str, Matrix]  # model and baselines by their names -> what they predict of the test rows
 
 
 def record_candidate(tracking: Tracking, candidate: Candidate, decision: Decision, run_id: str) -> None:
@@ -26,7 +33,7 @@ def record_candidate(tracking: Tracking, candidate: Candidate, decision: Decisio
         "features": len(served.features),
         "rows": served.about["rows"],
         "positives": served.about["positives"],
-        "recipe": BLEND,
+        "recipe": INDICATIVE if candidate.indicative else BLEND,
     }
     tracking.log(run_id, params, _flat(evidence.metrics), {})
     tracking.log_dataset(run_id, f"{asked.name} examples", str(served.about["data"]), f"{len(served.features)} features")
@@ -48,29 +55,46 @@ def record_candidate(tracking: Tracking, candidate: Candidate, decision: Decisio
 
 
 def draw(candidate: Candidate, folder: Path) -> None:
-    """Write the pictures that a data scientist expects."""
-    y, evidence = candidate.test.y, candidate.evidence
+    """Write the pictures that a data scientist expects of this kind of prediction."""
+    evidence, kind = candidate.evidence, KINDS[candidate.asked.kind]
     names = {"model": candidate.asked.name, **candidate.served.about["baselines"]}
-    scores = {names[who]: values for who, values in evidence.scores.items()}
+    told = {names[who]: values for who, values in evidence.scores.items()}
     meanings = {name: words["meaning"] for name, words in candidate.served.about["features"].items()}
-    figures = {
-        "roc": plots.roc(y, scores),
-        "precision_recall": plots.precision_recall(y, scores),
-        "gains": plots.gains_curve(y, scores),
-        "lift": plots.lift_curve(y, scores),
-        "score_distribution": plots.score_distribution(y, evidence.scores["model"]),
-        "importance": plots.importance(evidence.importance, meanings),
-    }
-    if candidate.asked.calibrated:
-        figures["reliability"] = plots.reliability(y, scores)
+    figures = {**PICTURES[kind.name](candidate.test, told, evidence.scores["model"]), "importance": plots.importance(evidence.importance, meanings)}
     if len(evidence.by_cutoff) > 1:
-        figures["stability"] = plots.stability(
-            {names[who]: {date.fromisoformat(cutoff): measured[who]["auc"] for cutoff, measured in evidence.by_cutoff.items()} for who in evidence.scores},
-            "auc",
-        )
+        curves = {who: {date.fromisoformat(cutoff): measured[who][kind.main] for cutoff, measured in evidence.by_cutoff.items()} for who in evidence.scores}
+        figures["stability"] = plots.stability({names[who]: curve for who, curve in curves.items()}, kind.main)
+    if evidence.slices:
+        figures["slices"] = kind_plots.by_slice(evidence.slices, kind.main, evidence.metrics["model"][kind.main]["value"])
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         plots.save(figure, folder / f"{name}.png")
+
+
+def _rank_pictures(test: Examples, told: Told, model: Matrix) -> dict[str, Figure]:
+    return {
+        "roc": plots.roc(test.y, told),
+        "precision_recall": plots.precision_recall(test.y, told),
+        "gains": plots.gains_curve(test.y, told),
+        "lift": plots.lift_curve(test.y, told),
+        "score_distribution": plots.score_distribution(test.y, model),
+    }
+
+
+def _probability_pictures(test: Examples, told: Told, model: Matrix) -> dict[str, Figure]:
+    return {**_rank_pictures(test, told, model), "reliability": plots.reliability(test.y, told)}
+
+
+def _value_pictures(test: Examples, told: Told, model: Matrix) -> dict[str, Figure]:
+    spent = np.asarray(test.amount)
+    return {"spend_captured": kind_plots.spend_captured(spent, told), "spend_by_tenth": kind_plots.spend_by_tenth(spent, model)}
+
+
+def _date_pictures(test: Examples, told: Told, model: Matrix) -> dict[str, Figure]:
+    return {"waiting": kind_plots.waiting_curves(np.asarray(test.amount), model, test.edges)}
+
+
+PICTURES = {"probability": _probability_pictures, "rank": _rank_pictures, "value": _value_pictures, "date": _date_pictures}
 
 
 def _flat(metrics: Mapping[str, Measured]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from features.cycle import repurchase_cycle
 from features.errors import LabelWindowOpen, NoUsableData
@@ -16,9 +17,10 @@ from features.shopfile import Shop
 from features.snapshot import recipe_digest
 from features.tiles import Tiles
 from features.workspace import Workspace
-from training.card import metrics_table, model_card
+from training.card import grade_of, metrics_table, model_card
 from training.fit import Candidate, fit_task
 from training.gates import Decision, best_baseline, decide
+from training.kinds import KINDS
 from training.record import record_candidate
 from training.task import AskedTask
 from training.tasks import tasks_for
@@ -60,13 +62,11 @@ def retrain(workspace: Workspace, shop: Shop, as_of: date | None = None, names: 
         until = as_of or tiles.log.complete_until
         if until > tiles.log.complete_until:
             raise LabelWindowOpen(until, until, tiles.log.complete_until)
-        cycle = repurchase_cycle(tiles, until)
         todo, outcomes = [], []
-        for task in tasks_for(shop, tiles.log.kinds, names):
-            asked = task.at(shop, cycle)
+        for asked in asked_tasks(tiles, until, names):
             key = work_key(asked, until, tiles, promote)
-            if run_id := tracking.finished(key) or _made_champion(tracking, task.name, key):
-                outcomes.append(Outcome(task.name, "already done", f"run {run_id} did this work", run_id))
+            if run_id := tracking.finished(key) or _made_champion(tracking, asked.name, key):
+                outcomes.append(Outcome(asked.name, "already done", f"run {run_id} did this work", run_id))
             else:
                 todo.append((asked, key))
         if todo:
@@ -74,10 +74,17 @@ def retrain(workspace: Workspace, shop: Shop, as_of: date | None = None, names: 
         return outcomes
 
 
+def asked_tasks(tiles: Tiles, until: date, names: tuple[str, ...] = ()) -> list[AskedTask]:
+    """The tasks to train, with the horizons that the shop's repurchase cycle gives them."""
+    cycle = repurchase_cycle(tiles, until)
+    return [task.at(tiles.shop, cycle) for task in tasks_for(tiles.shop, tiles.log.kinds, names)]
+
+
 def work_key(asked: AskedTask, until: date, tiles: Tiles, promote: bool) -> str:
     """Digest of everything that shapes a trained task: what is asked, of which data, by which recipe, and whether it may be promoted."""
-    code = [CODE, code_digest(Path(inspect.getfile(asked.task.eligible)))]
-    return digest_of([asked.describe(), until, recipe_digest(tiles.log, tiles.shop, until), tiles.log.digest, code, promote])
+    eligible: Any = getattr(asked.task.eligible, "func", asked.task.eligible)  # of a goal it is a partial
+    code = [CODE, code_digest(Path(inspect.getfile(eligible)))]
+    return digest_of([asked.describe(), until, recipe_digest(tiles.log, tiles.shop, until), tiles.log.digest, code, promote, tiles.shop.signed_off])
 
 
 def _made_champion(tracking: Tracking, task: str, key: str) -> str | None:
@@ -97,18 +104,22 @@ def _train(workspace: Workspace, tracking: Tracking, tiles: Tiles, until: date, 
                 outcomes.append(Outcome(asked.name, "no usable data", str(error)))
                 continue
             with step(f"{asked.name}: gate and log") as found:
-                outcome, decision = _judge_and_log(tracking, candidate, parent, key, until, promote)
+                outcome, decision = _judge_and_log(tracking, candidate, parent, key, until, promote, tiles.shop.signed_off)
                 found["decision"] = outcome.state
             outcomes.append(outcome)
             measured = candidate.evidence.metrics.items()
-            summary |= {f"{asked.name}.auc" if who == "model" else f"{asked.name}.{who}.auc": values["auc"]["value"] for who, values in measured}
+            main = KINDS[asked.kind].main
+            summary |= {f"{asked.name}.{main}" if who == "model" else f"{asked.name}.{who}.{main}": values[main]["value"] for who, values in measured}
             cards.append(f"## {asked.name}: {outcome.state}\n\n{candidate.served.about['question']}\n\n{metrics_table(candidate)}\n\n```\n{decision.text}\n```")
         tracking.log(parent, {"as_of": until, "data": tiles.log.digest}, summary, {"mlflow.note.content": f"# Retrain as of {until}\n\n" + "\n\n".join(cards)})
     return outcomes
 
 
-def _judge_and_log(tracking: Tracking, candidate: Candidate, parent: str, key: str, until: date, promote: bool) -> tuple[Outcome, Decision]:
+def _judge_and_log(
+    tracking: Tracking, candidate: Candidate, parent: str, key: str, until: date, promote: bool, signed_off: Sequence[str]
+) -> tuple[Outcome, Decision]:
     task, evidence = candidate.asked.name, candidate.evidence
+    metrics, kind = evidence.metrics["model"], KINDS[candidate.asked.kind]
     champion = tracking.with_alias(task, CHAMPION)
     # A baseline that serves as champion is beaten by the rule on baselines.
     is_model = champion is not None and champion.tags.get("encore.kind") == "model"
@@ -116,7 +127,7 @@ def _judge_and_log(tracking: Tracking, candidate: Candidate, parent: str, key: s
     if rival and rival.about["horizon_days"] != candidate.asked.horizon:
         log.warning("champion answers for another horizon and is not compared", extra={"facts": {"task": task, "days": rival.about["horizon_days"]}})
         rival = None
-    decision = decide(evidence, candidate.test, rival, candidate.asked.calibrated, candidate.split.provisional)
+    decision = decide(evidence, candidate.test, rival, kind, candidate.split.provisional, candidate.indicative, signed_off)
     newer = champion is not None and champion.tags["encore.as_of"] > until.isoformat()
     tags = {
         "encore.key": key,
@@ -125,11 +136,12 @@ def _judge_and_log(tracking: Tracking, candidate: Candidate, parent: str, key: s
         "encore.data": str(candidate.served.about["data"]),
         "encore.decision": "passed" if decision.promote else "refused",
         "encore.reasons": decision.text,
+        "encore.grade": grade_of(decision, metrics),
     }
     with tracking.run(f"{task} {until}", {**tags, "mlflow.note.content": model_card(candidate, decision)}, parent) as run_id:
         record_candidate(tracking, candidate, decision, run_id)
-        metrics = {f"encore.{name}": f"{evidence.metrics['model'][name]['value']:.4f}" for name in ("auc", "lift_10")}
-        made = tracking.register(task, run_id, "bundle", {**tags, **metrics, "encore.kind": "model"}, decision.text)
+        measured = {f"encore.{name}": f"{metrics[name]['value']:.4f}" for name in kind.headline}
+        made = tracking.register(task, run_id, "bundle", {**tags, **measured, "encore.kind": "model"}, decision.text)
         if not promote or newer:
             why = "this is a backfill: a champion of later data exists" if newer else "promotion was not asked for"
             return Outcome(task, "logged", why, run_id), decision
@@ -138,7 +150,7 @@ def _judge_and_log(tracking: Tracking, candidate: Candidate, parent: str, key: s
             return Outcome(task, "promoted", decision.text, run_id), decision
         tracking.mark_challenger(made)
         if not is_model:  # no champion, or a baseline of older data
-            name = best_baseline(evidence)
+            name = best_baseline(evidence, kind)
             tracking.promote(
                 tracking.register(
                     task, run_id, f"baselines/{name}", {**tags, "encore.kind": "baseline"}, f"The {name} baseline: no model has passed the gate yet."

@@ -6,14 +6,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from features.cycle import RepurchaseCycle
+from features.happened import Window
 from features.shopfile import Shop
-from features.tiles import Window
 
-Eligible = Callable[[pd.DataFrame, int], "pd.Series[bool]"]  # (snapshot frame, horizon) -> one statement per user
+Eligible = Callable[[pd.DataFrame, int], "pd.Series[bool]"]  # (snapshot frame, definition window in days) -> one statement per user
+Amount = Callable[[Window], "pd.Series[float]"]  # (what happened in the window) -> user_id -> number, for those who have one
 Outcome = Callable[[Window], "pd.Series[str]"]  # (what happened in the window) -> the user_id of those who did it
+
+
+STEPS = 14  # of the horizon of a date, at most
 
 
 @dataclass(frozen=True)
@@ -22,15 +27,20 @@ class Task:
 
     Args:
         name: as the API, the registry and the reports call it.
-        question: with `{horizon}` where the days go.
+        question: with `{horizon}` and `{window}` where the days go.
         eligible: stated positively ("bought in the last 180 days"), on the snapshot's columns.
         eligible_in_words: the same for a person.
         outcome: the users who did it between as_of and as_of + horizon.
+        amount: what is predicted beyond yes or no, for those who did it: cents spent (kind "value") or days waited (kind "date").
         absence: the positive is that it did not happen.
         horizon: days, from the shop's repurchase cycle, where the shop file sets none.
+        window: days of the definition window, within which a customer counts as active; likewise. It has nothing to do with the horizon.
         needs: kinds of events without which the task cannot be asked.
         rule: the column of the one-column rule that people use today, the first baseline; rule_in_words: its name.
         rfm: the columns of the RFM logistic, the second baseline.
+        bgnbd: whether it asks about another order of a buyer, so that BG/NBD is the third baseline.
+        kind: of the prediction, see `kinds`: "probability", "value", "date"; a look-alike is a "rank".
+        declared: of a goal of the shop file: how it was declared there.
         trigger: event that starts the question: cutoffs are the days on which it happened, examples are those it
             happened to. None: cutoffs stand on a regular calendar.
         seed: for a look-alike: who is in the seed. Then there is no outcome window: the seed is the positive, hidden
@@ -43,49 +53,69 @@ class Task:
     eligible: Eligible
     eligible_in_words: str
     horizon: Callable[[RepurchaseCycle], int]
+    window: Callable[[RepurchaseCycle], int] = lambda cycle: cycle.churn_horizon
     outcome: Outcome | None = None
     absence: bool = False
     needs: tuple[str, ...] = ("order",)
     rule: str = "orders_recency"
     rule_in_words: str = "recency rule"
     rfm: tuple[str, ...] = ("orders_recency", "orders_count_90d", "orders_revenue_90d")
+    bgnbd: bool = False
+    kind: str = "probability"
+    amount: Amount | None = None
+    declared: Mapping[str, Any] | None = None
     trigger: str | None = None
     seed: Callable[[pd.DataFrame], pd.Series[bool]] | None = None
     left_out: tuple[str, ...] = ()
 
     def at(self, shop: Shop, cycle: RepurchaseCycle) -> AskedTask:
-        """The task as one shop asks it: with its horizon in days."""
-        return AskedTask(self, shop.horizons.get(self.name, self.horizon(cycle)))
+        """The task as one shop asks it: with its horizon and its definition window in days."""
+        return AskedTask(self, shop.horizons.get(self.name, self.horizon(cycle)), shop.windows.get(self.name, self.window(cycle)))
 
 
 @dataclass(frozen=True)
 class AskedTask:
-    """A task and its horizon in days."""
+    """A task, its horizon and its definition window in days."""
 
     task: Task
     horizon: int
+    window: int
 
     @property
     def name(self) -> str:
         return self.task.name
 
     @property
+    def kind(self) -> str:
+        """What the prediction is a prediction of, as `kinds` has it."""
+        return "rank" if self.task.seed else self.task.kind
+
+    @property
     def calibrated(self) -> bool:
-        """Whether the score is a probability (else it is a rank)."""
-        return self.task.seed is None
+        """Whether the score is a probability."""
+        return self.kind in ("probability", "date")
+
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """Of a date: the days at which its steps end, short ones first, the last one the horizon."""
+        ends = np.unique(np.rint(np.geomspace(1, self.horizon, STEPS)).astype(int))
+        return tuple(int(day) for day in ends) if self.kind == "date" else ()
 
     def eligible(self, frame: pd.DataFrame) -> pd.Series[bool]:
         """Whom the question is about, among the users of a snapshot."""
-        asked = self.task.eligible(frame, self.horizon)
+        asked = self.task.eligible(frame, self.window)
         return asked if self.task.seed is None else asked & ~self.task.seed(frame)
 
     def describe(self) -> Mapping[str, Any]:
         """What reports, model cards and the API say about it."""
         return {
             "task": self.name,
-            "question": self.task.question.format(horizon=self.horizon),
-            "eligible": self.task.eligible_in_words.format(horizon=self.horizon),
+            "question": self.task.question.format(horizon=self.horizon, window=self.window),
+            "eligible": self.task.eligible_in_words.format(horizon=self.horizon, window=self.window),
             "horizon_days": self.horizon,
+            "window_days": self.window,
             "calibrated": self.calibrated,
-            "baselines": {"rule": self.task.rule_in_words, "rfm": "RFM logistic"},
+            "kind": self.kind,
+            **({"declared": self.task.declared} if self.task.declared else {}),
+            "baselines": {"rule": self.task.rule_in_words, "rfm": "RFM logistic", "bgnbd": "BG/NBD x Gamma-Gamma" if self.kind == "value" else "BG/NBD"},
         }

@@ -164,7 +164,7 @@ def test_reasons_are_the_largest_of_shares_that_add_up_to_the_log_odds(client, p
     rows = published.snapshot.matrix(bundle.features)[places]
     shares = bundle.contributions(rows)
     for score, share, log_odds in zip(
-        client.post(f"/v1/scores/{task}", {"user_ids": users, "reasons": True}).json["scores"], shares, bundle.logits(rows), strict=True
+        client.post(f"/v1/scores/{task}", {"user_ids": users, "reasons": True}).json["scores"], shares, bundle.model.logits(rows), strict=True
     ):
         given = {reason["feature"]: reason["contribution"] for reason in score["reasons"]}
         assert len(given) == 5

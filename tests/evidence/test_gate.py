@@ -10,14 +10,15 @@ import pytest
 
 from training.bundle import Bundle
 from training.evaluate import evaluate, evaluate_difference
-from training.evidence import SEED, Evidence, area_within, gather_evidence, importance, shuffle_within, shuffled_auc, strongest_feature
+from training.evidence import Evidence, area_within, auc_alone, gather_evidence, importance, shuffle_within, shuffled_auc
 from training.examples import Examples
 from training.gates import Decision, best_baseline, decide
+from training.kinds import PROBABILITY, RANK, SEED
 from training.models import Recipe, fit
 from training.task import AskedTask
 from training.tasks import TASKS
 
-ASKED = AskedTask(TASKS["repeat_order"], 30)
+ASKED = AskedTask(TASKS["repeat_order"], 30, 30)
 NAMES = ("orders_recency", "orders_count_90d", "activity_recency", "noise", "more_noise")
 TRAIN, TEST = [date(2024, month, 1) for month in (1, 2, 3)], [date(2024, month, 1) for month in (5, 6, 7, 8)]
 SMALL = Recipe(trees=60, seeds=2)
@@ -36,7 +37,7 @@ def examples_of(cutoffs: list[date], users: int, seed: int) -> Examples:
 
 def bundle_of(examples: Examples, recipe: Recipe = SMALL) -> Bundle:
     parts = fit(examples.X, examples.y, examples.users, recipe)
-    return Bundle(examples.names, parts.logistic, parts.trees, parts.platt, {"task": "repeat_order", "calibrated": True}, {}, {})
+    return Bundle(examples.names, parts, {"task": "repeat_order", "calibrated": True}, {}, {})
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,8 @@ def model(train) -> Bundle:
 
 @pytest.fixture(scope="module")
 def baselines(train) -> dict[str, Bundle]:
-    return {name: bundle_of(train, Recipe(columns=columns, trees=0, folds=0)) for name, columns in (("rule", (0,)), ("rfm", (0, 1)))}
+    logistic = Recipe(trees=0, folds=0)
+    return {name: bundle_of(replace(train, X=train.X[:, :count], names=NAMES[:count]), logistic) for name, count in (("rule", 1), ("rfm", 2))}
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +68,8 @@ def evidence(model, baselines, train, test) -> Evidence:
 
 def rejudged(evidence: Evidence, model: Bundle, baselines: dict[str, Bundle], test: Examples) -> Evidence:
     """The evidence with another model; what does not depend on the model is taken over."""
-    scores = model.scores(test.X)
-    gains = {name: evaluate_difference(test.y, scores, bundle.scores(test.X), test.users, seed=SEED) for name, bundle in baselines.items()}
+    scores = model.scores(test.of(model.features))
+    gains = {name: evaluate_difference(test.y, scores, bundle.scores(test.of(bundle.features)), test.users, seed=SEED) for name, bundle in baselines.items()}
     return replace(evidence, scores={"model": scores}, metrics={"model": evaluate(test.y, scores, test.users, seed=SEED)}, gains=gains)
 
 
@@ -76,20 +78,20 @@ def failed(decision: Decision) -> list[str]:
 
 
 def test_a_good_model_is_promoted_and_every_rule_is_in_the_text(evidence, test):
-    decision = decide(evidence, test, None, calibrated=True, provisional=False)
+    decision = decide(evidence, test, None, PROBABILITY, provisional=False)
     assert decision.promote, decision.text
     assert [reason.rule for reason in decision.reasons] == RULES
     assert decision.text.startswith("passed\npass  beats rule: AUC gain +0.")
 
 
 def test_fewer_test_cutoffs_promote_provisionally_and_say_so(evidence, test):
-    assert decide(evidence, test, None, calibrated=True, provisional=True).text.startswith("passed (provisional: fewer than four test cutoffs")
+    assert decide(evidence, test, None, PROBABILITY, provisional=True).text.startswith("passed (provisional: fewer than four test cutoffs")
 
 
 def test_a_model_of_shuffled_labels_is_refused(evidence, model, baselines, train, test):
     shuffled = replace(train, y=shuffle_within(train.y, train.as_of, np.random.default_rng(0)))
     worse = rejudged(evidence, bundle_of(shuffled), baselines, test)
-    decision = decide(worse, test, model, calibrated=True, provisional=False)
+    decision = decide(worse, test, model, PROBABILITY, provisional=False)
     assert not decision.promote
     assert {"beats rule", "beats rfm", "no worse than the champion"} <= set(failed(decision))
     assert decision.text.startswith("refused\nFAIL  beats rule: AUC gain -0.")
@@ -97,29 +99,30 @@ def test_a_model_of_shuffled_labels_is_refused(evidence, model, baselines, train
 
 @pytest.mark.parametrize(("slope", "offset"), [(2.5, 0.0), (1.0, 0.4)])
 def test_a_better_ranking_with_wrong_probabilities_is_refused(evidence, model, baselines, test, slope, offset):
-    skewed = replace(model, platt=(slope * model.platt[0], slope * model.platt[1] + offset))
+    given = model.model.platt
+    skewed = replace(model, model=replace(model.model, platt=(slope * given[0], slope * given[1] + offset)))
     wrong = rejudged(evidence, skewed, {"rfm": baselines["rfm"]}, test)
     assert wrong.metrics["model"]["auc"]["value"] == pytest.approx(evidence.metrics["model"]["auc"]["value"], abs=1e-6)
-    assert set(failed(decide(wrong, test, None, calibrated=True, provisional=False))) == {"calibration", "mean bias"}
-    assert failed(decide(wrong, test, model, calibrated=True, provisional=False))[-1] == "no worse than the champion"
+    assert set(failed(decide(wrong, test, None, PROBABILITY, provisional=False))) == {"calibration", "mean bias"}
+    assert failed(decide(wrong, test, model, PROBABILITY, provisional=False))[-1] == "no worse than the champion"
 
 
 def test_an_equal_challenger_is_promoted_because_it_knows_later_data(evidence, model, test):
-    decision = decide(evidence, test, model, calibrated=True, provisional=False)
+    decision = decide(evidence, test, model, PROBABILITY, provisional=False)
     assert decision.promote
-    assert decision.reasons[-1].text.startswith("log loss difference +0.0000 [+0.0000, +0.0000]")
+    assert decision.reasons[-1].text.startswith("worse by +0.0000 [+0.0000, +0.0000] in log-loss")
 
 
 @pytest.mark.parametrize("calibrated", [True, False])
 def test_a_challenger_that_loses_to_the_champion_is_refused_for_that_alone(evidence, model, baselines, test, calibrated):
     weaker = rejudged(evidence, baselines["rfm"], {"rule": baselines["rule"]}, test)
-    decision = decide(weaker, test, model, calibrated=calibrated, provisional=False)
+    decision = decide(weaker, test, model, PROBABILITY if calibrated else RANK, provisional=False)
     assert failed(decision) == ["no worse than the champion"]
-    assert ("log loss" if calibrated else "AUC") in decision.reasons[-1].text
+    assert ("log-loss" if calibrated else "AUC") in decision.reasons[-1].text
 
 
 def test_ranks_are_not_asked_for_calibration(evidence, model, test):
-    decision = decide(evidence, test, model, calibrated=False, provisional=False)
+    decision = decide(evidence, test, model, RANK, provisional=False)
     assert [reason.rule for reason in decision.reasons] == [*RULES[:4], "no worse than the champion"]
     assert decision.promote
 
@@ -127,13 +130,13 @@ def test_ranks_are_not_asked_for_calibration(evidence, model, test):
 def test_the_champion_is_given_its_features_by_name(evidence, train, test):
     order = [3, 1, 0, 4, 2]
     turned = Examples(train.X[:, order], tuple(NAMES[place] for place in order), train.y, train.users, train.as_of)
-    decision = decide(evidence, test, bundle_of(turned), calibrated=True, provisional=False)
+    decision = decide(evidence, test, bundle_of(turned), PROBABILITY, provisional=False)
     assert decision.promote, decision.text
 
 
 def test_a_champion_whose_features_no_longer_exist_does_not_stop_its_successor(evidence, train, test):
     renamed = replace(train, names=("orders_recency", "gone", "activity_recency", "noise", "vanished"))
-    decision = decide(evidence, test, bundle_of(renamed), calibrated=True, provisional=False)
+    decision = decide(evidence, test, bundle_of(renamed), PROBABILITY, provisional=False)
     assert decision.promote
     assert "gone, vanished" in decision.reasons[-1].text
 
@@ -148,22 +151,26 @@ def leaky(examples: Examples, noise: float) -> Examples:
 
 def test_a_feature_that_knows_the_label_blocks_the_model_in_either_direction(evidence, train, test):
     known, asked_about = leaky(train, 0.3), leaky(test, 0.3)
-    name, area = strongest_feature(known)
+    alone = auc_alone(known)
+    name, area = next(iter(alone.items()))
     assert name == "orders_next"
     assert area > 0.95
-    decision = decide(replace(evidence, strongest=(name, area)), asked_about, None, calibrated=True, provisional=False)
+    leaky_evidence = replace(evidence, alone=alone)
+    decision = decide(leaky_evidence, asked_about, None, PROBABILITY, provisional=False)
     assert failed(decision) == ["single feature"]
-    assert "orders_next alone has AUC 0.9" in decision.text
+    assert "orders_next (0.9" in decision.text
+    assert 'signed_off = ["orders_next"]' in decision.text
+    assert decide(leaky_evidence, asked_about, None, PROBABILITY, provisional=False, signed_off=["orders_next"]).promote
 
 
 def test_a_missing_value_can_be_the_leak(train):
     column = np.where(train.y == 1, np.nan, 5.0)
-    name, area = strongest_feature(replace(train, X=np.column_stack([train.X, column]), names=(*NAMES, "returns")))
-    assert (name, area) == ("returns", 1.0)
+    alone = auc_alone(replace(train, X=np.column_stack([train.X, column]), names=(*NAMES, "returns")))
+    assert next(iter(alone.items())) == ("returns", 1.0)
 
 
 def test_an_honest_feature_is_far_below_the_alarm(train):
-    name, area = strongest_feature(train)
+    name, area = next(iter(auc_alone(train).items()))
     assert name == "orders_recency"
     assert 0.6 < area < 0.75
 
@@ -175,7 +182,7 @@ def test_shuffled_labels_teach_nothing(evidence):
 
 
 def test_shuffled_labels_that_teach_something_block_the_model(evidence, test):
-    decision = decide(replace(evidence, shuffled=(0.53, 0.004)), test, None, calibrated=True, provisional=False)
+    decision = decide(replace(evidence, shuffled=(0.53, 0.004)), test, None, PROBABILITY, provisional=False)
     assert failed(decision) == ["shuffled labels"]
 
 
@@ -211,14 +218,14 @@ def test_the_baseline_that_serves_is_the_one_with_the_least_log_loss(evidence):
         metrics = {name: {"log_loss": {"value": loss}, "auc": {"value": 0.5}} for name, loss in losses.items()}
         return replace(evidence, metrics=metrics, gains=dict.fromkeys(losses, {}))
 
-    assert best_baseline(evidence) == "rfm"
-    assert best_baseline(with_loss(rule=0.4, rfm=0.5)) == "rule"
-    assert best_baseline(with_loss(rule=0.4, rfm=0.4)) == "rfm"  # a tie has one answer
+    assert best_baseline(evidence, PROBABILITY) == "rfm"
+    assert best_baseline(with_loss(rule=0.4, rfm=0.5), PROBABILITY) == "rule"
+    assert best_baseline(with_loss(rule=0.4, rfm=0.4), PROBABILITY) == "rfm"  # a tie has one answer
 
 
 def test_the_baseline_that_serves_a_rank_is_the_one_with_the_highest_auc(evidence):
     metrics = {name: {"auc": {"value": area}} for name, area in (("rule", 0.7), ("rfm", 0.6))}
-    assert best_baseline(replace(evidence, metrics=metrics, gains=dict.fromkeys(metrics, {}))) == "rule"
+    assert best_baseline(replace(evidence, metrics=metrics, gains=dict.fromkeys(metrics, {})), RANK) == "rule"
 
 
 def test_importance_names_what_matters_first(model, test):

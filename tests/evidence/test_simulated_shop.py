@@ -20,13 +20,16 @@ from features.tiles import Tiles, open_tiles
 from training.bundle import Bundle
 from training.evidence import gather_evidence
 from training.examples import Examples, make_examples
-from training.fit import BLEND, Candidate, first_day, fit_task, make_bundle
+from training.fit import BLEND, INDICATIVE, Candidate, core_of, fit_task
 from training.gates import decide
+from training.kinds import RANK
 from training.models import Recipe, fit
+from training.pack import make_bundle
+from training.prepare import first_day
 from training.task import AskedTask
 from training.tasks import TASKS
 
-ASKED = AskedTask(TASKS["repeat_order"], 30)
+ASKED = AskedTask(TASKS["repeat_order"], 30, 30)
 SHOP = Shop("Test shop", "UTC", "EUR")
 KINDS = ("order", "order_cancelled", "product_view")  # fewer kinds, fewer features, a quicker snapshot
 
@@ -96,7 +99,7 @@ def test_shuffled_labels_score_like_chance(candidate):
 
 
 def test_no_honest_feature_trips_the_alarm(candidate):
-    assert candidate.evidence.strongest[1] < 0.8
+    assert max(candidate.evidence.alone.values()) < 0.8
 
 
 def test_a_copy_of_the_label_among_the_features_trips_it(candidate, examples, monkeypatch):
@@ -104,13 +107,13 @@ def test_a_copy_of_the_label_among_the_features_trips_it(candidate, examples, mo
     leaky = replace(examples, X=np.column_stack([examples.X, examples.y]), names=(*examples.names, "planted"))
     train, test = leaky.at(candidate.split.train), leaky.at(candidate.split.test)
     parts = fit(train.X, train.y, train.users, Recipe(trees=30, seeds=1, folds=0))
-    bundle = Bundle(leaky.names, parts.logistic, parts.trees, parts.platt, {"task": "repeat_order", "calibrated": True}, {}, {})
+    bundle = Bundle(leaky.names, parts, {"task": "repeat_order", "calibrated": True}, {}, {})
     evidence = gather_evidence(ASKED, bundle, {}, train, test)
-    assert evidence.strongest == ("planted", 1.0)
+    assert next(iter(evidence.alone.items())) == ("planted", 1.0)
     assert next(iter(evidence.importance)) == "planted"
-    decision = decide(evidence, test, None, calibrated=False, provisional=False)
+    decision = decide(evidence, test, None, RANK, provisional=False)
     assert not decision.promote
-    assert "FAIL  single feature: planted alone has AUC 1.000" in decision.text
+    assert "FAIL  single feature: AUC alone above 0.9: planted (1.000)" in decision.text
 
 
 def test_deleting_everything_after_the_cutoff_changes_no_score(candidate, played, world, tmp_path):
@@ -132,5 +135,5 @@ def test_both_bundles_and_the_baselines_reproduce_their_golden_rows(candidate):
 
 
 def test_fitting_again_gives_the_same_digest(candidate, examples, world):
-    again = make_bundle(ASKED, examples.at(candidate.split.train), BLEND, world[0])
+    again = make_bundle(ASKED, examples.at(candidate.split.train), world[0], examples.names, core_of(ASKED, INDICATIVE if candidate.indicative else BLEND))
     assert again.digest == candidate.evaluated.digest

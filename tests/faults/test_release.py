@@ -44,7 +44,7 @@ def closed_to_lightgbm(monkeypatch):
     def opened(**_):
         raise AssertionError("LightGBM was given a text whose hash was not checked")
 
-    monkeypatch.setattr("training.bundle.lgb.Booster", opened)
+    monkeypatch.setattr("training.blend.lgb.Booster", opened)
 
 
 def make_hashes_right(release):

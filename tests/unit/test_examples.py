@@ -35,7 +35,7 @@ def coupon(event: str, user: str, day: str, campaign: str) -> dict[str, Any]:
 
 
 def asked(name: str, horizon: int = HORIZON, **changes: Any) -> AskedTask:
-    return AskedTask(replace(TASKS[name], **changes), horizon)
+    return AskedTask(replace(TASKS[name], **changes), horizon, horizon)
 
 
 def labels(examples: Examples) -> dict[str, int]:

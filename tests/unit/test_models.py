@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import lightgbm as lgb
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from training.bundle import blend_logits, standardise
+from training.blend import standardise
 from training.models import Recipe, fit, fit_logistic, fit_platt, fold_of
 
 SMALL = Recipe(trees=40, seeds=2)
@@ -48,15 +47,11 @@ def test_the_fit_does_not_change_its_input(data):
     np.testing.assert_array_equal(y, before[1])
 
 
-def boosters(parts):
-    return [lgb.Booster(model_str=text) for text in parts.trees]
-
-
 def test_platt_on_unseen_customers_improves_calibration(data):
     X, y, groups = data
     learn, unseen = np.arange(len(y)) < 1000, np.arange(len(y)) >= 1000
     parts = fit(X[learn], y[learn], groups[learn], SMALL)
-    raw = blend_logits(X[unseen], parts.logistic, boosters(parts))
+    raw = parts.raw(X[unseen])
     slope, offset = parts.platt
 
     def log_loss(logits: np.ndarray) -> float:
@@ -85,7 +80,7 @@ def test_the_blend_beats_its_logistic_where_no_line_follows(data):
     def share_in_order(scores: np.ndarray) -> float:
         return float((scores[positive][:, None] > scores[~positive][None]).mean())
 
-    assert share_in_order(blend_logits(X[1000:], parts.logistic, boosters(parts))) > share_in_order(parts.logistic.logits(X[1000:])) + 0.03
+    assert share_in_order(parts.raw(X[1000:])) > share_in_order(parts.logistic.logits(X[1000:])) + 0.03
 
 
 # --- folds ----------------------------------------------------------------------------------------------------------
@@ -124,13 +119,3 @@ def test_empty_and_constant_columns_say_nothing_and_break_nothing():
 def test_an_outlier_weighs_no_more_than_four_deviations():
     values = np.array([[1e15], [-1e15], [0.0], [np.nan]])
     assert standardise(values, [0.0], [0.0], [1.0]).ravel().tolist() == [4, -4, 0, 0]
-
-
-def test_the_logistic_sees_only_its_columns():
-    random = np.random.default_rng(6)
-    X = random.normal(size=(300, 3))
-    logistic = fit_logistic(X, (X[:, 0] > 0).astype(np.int8), columns=(1,))
-    assert logistic.columns == (1,)
-    other = X.copy()
-    other[:, [0, 2]] = np.nan
-    np.testing.assert_array_equal(logistic.logits(other), logistic.logits(X))

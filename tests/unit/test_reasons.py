@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from serving.reasons import in_words, reasons_of
-from training.bundle import Bundle, Logistic
+from training.blend import Blend, Logistic
+from training.bundle import Bundle
 
 WORDS = {
     "days": {"name": "days", "meaning": "days since the last order", "unit": "days", "actionable": False},
@@ -21,7 +22,7 @@ WORDS = {
 def bundle():
     """A logistic alone, whose shares can be worked out by hand: slope x coefficient x sign-log of the value."""
     logistic = Logistic(columns=(0, 1, 2), median=(0, 0, 0), mean=(0, 0, 0), scale=(1, 1, 1), coef=(-1.0, 0.5, 2.0), intercept=0.25)
-    return Bundle(tuple(WORDS), logistic, (), (2.0, -1.0), {"task": "test", "calibrated": True, "features": WORDS}, {}, {})
+    return Bundle(tuple(WORDS), Blend(logistic, (), (2.0, -1.0)), {"task": "test", "calibrated": True, "features": WORDS}, {}, {})
 
 
 def test_reasons_are_the_largest_shares_first(bundle):
@@ -37,7 +38,7 @@ def test_reasons_are_the_largest_shares_first(bundle):
 def test_shares_and_the_start_add_up_to_the_log_odds(bundle):
     rows = np.array([[3.0, 250.0, 0.5], [np.nan, np.nan, np.nan], [1e9, -1e9, 1.0]])
     for row, reasons in zip(rows, reasons_of(bundle, rows, 3), strict=True):
-        assert sum(reason.contribution for reason in reasons) + 2 * 0.25 - 1 == pytest.approx(bundle.logits(row[None])[0], abs=1e-12)
+        assert sum(reason.contribution for reason in reasons) + 2 * 0.25 - 1 == pytest.approx(bundle.model.logits(row[None])[0], abs=1e-12)
 
 
 def test_only_as_many_reasons_as_asked_for(bundle):
@@ -54,7 +55,7 @@ def test_what_contributed_nothing_is_no_reason(bundle):
 
 
 def test_a_missing_value_is_told_as_missing(bundle):
-    median_of_two = replace(bundle, logistic=replace(bundle.logistic, median=(2.0, 0, 0)))
+    median_of_two = replace(bundle, model=replace(bundle.model, logistic=replace(bundle.model.logistic, median=(2.0, 0, 0))))
     reason = reasons_of(median_of_two, np.array([[np.nan, 0.0, 0.0]]), 1)[0][0]
     assert (reason.value, reason.text) == (None, "days since the last order: none so far")
 

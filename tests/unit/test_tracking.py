@@ -12,7 +12,8 @@ import pytest
 
 from features.errors import BundleRefused, TrackingUnavailable
 from features.workspace import Workspace, open_workspace
-from training.bundle import Bundle, Logistic, golden_rows
+from training.blend import Blend, Logistic
+from training.bundle import Bundle, golden_rows
 from training.tracking import CHALLENGER, CHAMPION, PREVIOUS, Tracking, Version
 
 
@@ -29,7 +30,7 @@ def tracking(workspace) -> Tracking:
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
     logistic = Logistic(columns=(0,), median=(0.0,), mean=(0.0,), scale=(1.0,), coef=(1 / 3,), intercept=-0.1)
-    made = Bundle(("a", "b"), logistic, (), (1.1, 0.2), {"task": "test", "calibrated": True}, {}, {})
+    made = Bundle(("a", "b"), Blend(logistic, (), (1.1, 0.2)), {"task": "test", "calibrated": True}, {}, {})
     return replace(made, golden=golden_rows(made, np.array([[0.1, np.nan], [7.0, 2.0]])))
 
 

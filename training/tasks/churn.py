@@ -6,9 +6,10 @@ from training.task import Task
 CHURN = Task(
     name="churn",
     question="Will this active customer place no order within {horizon} days?",
-    eligible=lambda users, horizon: users["orders_recency"] <= horizon,
-    eligible_in_words="a valid order in the last {horizon} days",
+    eligible=lambda users, window: users["orders_recency"] <= window,
+    eligible_in_words="a valid order in the last {window} days",
     outcome=ordered,
+    bgnbd=True,
     absence=True,
     horizon=lambda cycle: cycle.churn_horizon,
 )

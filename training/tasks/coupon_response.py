@@ -6,7 +6,7 @@ from training.task import Task
 COUPON_RESPONSE = Task(
     name="coupon_response",
     question="If this customer receives a campaign, will they redeem a coupon of it within {horizon} days?",
-    eligible=lambda users, horizon: users["orders_recency"] <= 365,
+    eligible=lambda users, window: users["orders_recency"] <= 365,
     eligible_in_words="a valid order in the last 365 days",
     outcome=redeemed_offer,
     horizon=lambda cycle: 60,  # the validity of most offers

@@ -6,7 +6,7 @@ from training.task import Task
 FIRST_ORDER = Task(
     name="first_order",
     question="Will this visitor place a first order within {horizon} days?",
-    eligible=lambda users, horizon: (users["orders_count"] == 0) & (users["activity_recency"] <= 90),
+    eligible=lambda users, window: (users["orders_count"] == 0) & (users["activity_recency"] <= 90),
     eligible_in_words="active in the last 90 days, no valid order yet",
     outcome=ordered,
     horizon=lambda cycle: cycle.repurchase_horizon,

@@ -5,7 +5,7 @@ from training.task import Task
 LOOKALIKE = Task(
     name="lookalike",
     question="How much does this customer resemble those who redeemed a coupon?",
-    eligible=lambda users, horizon: users["orders_recency"] <= 90,
+    eligible=lambda users, window: users["orders_recency"] <= 90,
     eligible_in_words="a valid order in the last 90 days, not in the seed",
     horizon=lambda cycle: 90,
     needs=("order", "coupon_redeemed"),

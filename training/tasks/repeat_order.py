@@ -6,8 +6,9 @@ from training.task import Task
 REPEAT_ORDER = Task(
     name="repeat_order",
     question="Will this customer order again within {horizon} days?",
-    eligible=lambda users, horizon: (users["orders_count"] >= 2) & (users["orders_recency"] <= 365),
+    eligible=lambda users, window: (users["orders_count"] >= 2) & (users["orders_recency"] <= 365),
     eligible_in_words="two valid orders or more, the last one in the last 365 days",
     outcome=ordered,
+    bgnbd=True,
     horizon=lambda cycle: cycle.repurchase_horizon,
 )

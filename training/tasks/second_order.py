@@ -6,9 +6,10 @@ from training.task import Task
 SECOND_ORDER = Task(
     name="second_order",
     question="Will this customer place a second order within {horizon} days?",
-    eligible=lambda users, horizon: (users["orders_count"] == 1) & (users["orders_recency"] <= 180),
+    eligible=lambda users, window: (users["orders_count"] == 1) & (users["orders_recency"] <= 180),
     eligible_in_words="exactly one valid order, placed in the last 180 days",
     outcome=ordered,
+    bgnbd=True,
     horizon=lambda cycle: cycle.repurchase_horizon,
     rfm=("orders_recency", "orders_revenue_90d", "orders_items_90d"),
 )

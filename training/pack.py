@@ -1,0 +1,66 @@
+"""Packing: a fitted model as a bundle, with its words, its reference distribution and its golden rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.snapshot import catalogue
+from features.tiles import Tiles
+from training.baselines import Fit
+from training.bundle import Bundle, golden_rows
+from training.examples import Examples
+from training.task import AskedTask
+
+GOLDEN_ROWS = 20
+
+
+def make_bundle(asked: AskedTask, examples: Examples, tiles: Tiles, columns: tuple[str, ...], how: Fit, baseline: str | None = None) -> Bundle:
+    """Fit a model and pack it with its words, its reference distribution and its golden rows.
+
+    Args:
+        columns: the features that the model sees, in its order.
+    """
+    model = how(examples)
+    known = {feature.name: feature.describe() for feature in catalogue(tiles.shop, tiles.log.kinds)}
+    about: dict[str, Any] = {
+        **asked.describe(),
+        "baseline": baseline,
+        "rows": len(examples),
+        "positives": int(examples.y.sum()),
+        "base_rate": float(examples.y.mean()),
+        "first_cutoff": min(examples.as_of).isoformat(),
+        "last_cutoff": max(examples.as_of).isoformat(),
+        "data": tiles.log.digest,
+        "features": {name: known[name] for name in columns},
+    }
+    bundle = Bundle(columns, model, about, {}, {})
+    reference = reference_distribution(bundle, examples)
+    return replace(bundle, reference=reference, golden=golden_rows(bundle, made_up_rows(reference)))
+
+
+def reference_distribution(bundle: Bundle, examples: Examples) -> dict[str, Any]:
+    """Deciles of every feature and of the score in training, and each feature's share of rows without a value."""
+    levels, X = np.linspace(0, 1, 11), examples.of(bundle.features)
+    columns = {
+        name: {
+            "deciles": [float(edge) for edge in np.nanquantile(values, levels)] if not np.isnan(values).all() else None,
+            "missing": float(np.isnan(values).mean()),
+        }
+        for name, values in zip(bundle.features, X.T, strict=True)
+    }
+    return {"features": columns, "score_deciles": [float(edge) for edge in np.quantile(bundle.scores(X), levels)]}
+
+
+def made_up_rows(reference: Mapping[str, Any]) -> npt.NDArray[np.float64]:
+    """Rows to test a bundle with, drawn feature by feature from the deciles: of nobody, and none of a user's own."""
+    random = np.random.default_rng(GOLDEN_ROWS)
+    columns = []
+    for told in reference["features"].values():
+        values = random.choice(told["deciles"] or [np.nan], GOLDEN_ROWS)
+        columns.append(np.where(random.random(GOLDEN_ROWS) < told["missing"], np.nan, values))
+    return np.column_stack(columns)

@@ -1,0 +1,86 @@
+"""Preparing: the examples of a task, split by time, and what can be said of them before anything is fitted."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+
+from features.errors import NoUsableData
+from features.events import day_of
+from features.store import SnapshotStore
+from features.tiles import Tiles
+from training.examples import ENOUGH_POSITIVES, Examples, customers, make_examples, thinned, trigger_days
+from training.split import Split, calendar, closed, split_by_time
+from training.task import AskedTask
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a task learns from and is judged on.
+
+    everything: the examples of all cutoffs, for the model that is served.
+    """
+
+    asked: AskedTask
+    split: Split
+    train: Examples
+    test: Examples
+    everything: Examples
+
+    @property
+    def outcomes(self) -> tuple[int, int]:
+        """Positives and negatives to learn from: customers, who come back at every cutoff, or offers, each of which is a question of its own."""
+        positives = int(self.train.y.sum())
+        return (positives, len(self.train) - positives) if self.asked.task.trigger else customers(self.train)
+
+    @property
+    def indicative(self) -> bool:
+        """Too few of either outcome for more than a simple model with wide intervals; amounts and dates are learned from those who did it."""
+        return (self.outcomes[0] if self.asked.task.amount else min(self.outcomes)) < ENOUGH_POSITIVES
+
+
+def prepare(asked: AskedTask, until: date, tiles: Tiles, store: SnapshotStore) -> Prepared:
+    """The examples of a task from everything known before `until`.
+
+    Raises:
+        NoUsableData: events that the task needs are not in the log, or too short a span.
+    """
+    if lacking := sorted(set(asked.task.needs) - tiles.log.kinds):
+        raise NoUsableData(f"{asked.name} needs events that the log does not have: {', '.join(lacking)}. Ingest a source that brings them.")
+    first = first_day(tiles)
+    if asked.task.seed:
+        examples = make_examples(asked, [until], first, tiles, store)
+        train, test, split = split_by_customer(examples, until)
+        return Prepared(asked, split, train, test, examples)
+    split = split_by_time(cutoffs_of(asked, first, until, tiles), asked.horizon)
+    examples = make_examples(asked, (*split.train, *split.test), first, tiles, store)
+    return Prepared(asked, split, thinned(examples.at(split.train)), examples.at(split.test), thinned(examples))
+
+
+def split_by_customer(examples: Examples, as_of: date) -> tuple[Examples, Examples, Split]:
+    """Hide a fifth of the customers, chosen by a hash of their id, so that every retrain hides the same ones."""
+    hidden = np.array([_hidden(user) for user in examples.users], dtype=bool)
+    return examples.take(~hidden), examples.take(hidden), Split((as_of,), (as_of,))
+
+
+def _hidden(user: Any) -> bool:
+    return hashlib.sha256(f"hidden seed {user}".encode()).digest()[0] % 5 == 0
+
+
+def cutoffs_of(asked: AskedTask, first: date, until: date, tiles: Tiles) -> list[date]:
+    """The cutoffs whose label windows are over at `until`: on the calendar, or where the task's trigger happened."""
+    if asked.task.trigger is None:
+        return calendar(first, until, asked.horizon)
+    return closed(trigger_days(asked, tiles), first, until, asked.horizon)
+
+
+def first_day(tiles: Tiles) -> date:
+    """The day of the first order: what came before it is not yet a shop's history."""
+    days = tiles.ever().days("orders")["day"]
+    if days.empty:
+        raise NoUsableData("The log has no order; every prediction needs some. Ingest the shop's orders first.")
+    return day_of(int(days.min()))
