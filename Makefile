@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 DATA ?=
 
-.PHONY: demo test test-quick test-long check format bench docs lock clean
+.PHONY: demo test test-quick test-long check format bench bench-models docs lock clean
 
 demo: $(INSTALLED)  ## raw data -> models -> a live service; ONCE=1 ends by itself
 	$(BIN)/encore demo --workspace workspace $(if $(ONCE),--once)
@@ -30,6 +30,9 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)  ## measurements, written to bench/RESULTS.md
 	$(BIN)/python bench/run.py $(if $(DATA),--data $(DATA))
+
+bench-models: $(INSTALLED)  ## accuracy on real data, written to bench/MODELS.md; DATA=DIR, ONLY="row ..." runs some
+	$(BIN)/python bench/models.py --data $(DATA) $(if $(ONLY),--only $(ONLY))
 
 docs: $(INSTALLED)  ## the feature dictionary of the demo's shop, from the catalogue itself
 	$(BIN)/python docs/dictionary.py

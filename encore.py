@@ -8,37 +8,11 @@ import sys
 import typer
 
 from features import commands as features_commands
-from features.errors import (
-    EncoreError,
-    GateRefused,
-    InvalidShopFile,
-    InvalidTable,
-    LabelWindowOpen,
-    Locked,
-    MissingExtra,
-    NoRelease,
-    NoUsableData,
-    TrackingUnavailable,
-    UnknownName,
-)
+from features.errors import EncoreError
+from features.exit_codes import exit_code
 from features.logs import console, log, set_up_logs
 from serving import commands as serving_commands
 from training import commands as training_commands
-
-# Error -> exit code, for schedulers. 0: done, or nothing to do. 1: a fault of Encore itself.
-EXIT_CODES: dict[type[EncoreError], int] = {
-    UnknownName: 2,
-    InvalidShopFile: 2,
-    MissingExtra: 2,
-    GateRefused: 3,
-    Locked: 4,
-    TrackingUnavailable: 5,
-    NoRelease: 5,
-    InvalidTable: 6,
-    LabelWindowOpen: 6,
-    NoUsableData: 6,
-    EncoreError: 5,
-}
 
 app = typer.Typer(
     name="encore",
@@ -67,11 +41,6 @@ def main() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(exit_code(error))
-
-
-def exit_code(error: EncoreError) -> int:
-    """The code of the error's class, or of the nearest class above it."""
-    return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
 
 
 if __name__ == "__main__":

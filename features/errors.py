@@ -1,7 +1,7 @@
 """Every error that Encore raises on purpose, written for the person who can act on it.
 
-The errors know nothing of HTTP or exit codes: `encore.EXIT_CODES` and `serving.problems` each hold one table
-that maps them.
+The errors know nothing of HTTP or exit codes: `features.exit_codes` and `serving.problems` each hold one
+table that maps them.
 """
 
 from __future__ import annotations

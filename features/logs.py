@@ -6,8 +6,9 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from rich.console import Console
 
 log = logging.getLogger("encore")
 console = Console(stderr=True)
+announced: ContextVar[Callable[[str], object]] = ContextVar("announced", default=lambda message: None)  # told of each step as it begins
 
 
 class JsonLines(logging.Formatter):
@@ -58,6 +60,7 @@ def step(message: str, **facts: Any) -> Iterator[dict[str, Any]]:
     """
     found: dict[str, Any] = dict(facts)
     began = time.monotonic()
+    announced.get()(message)
     if console.is_terminal:
         with console.status(message):
             yield found

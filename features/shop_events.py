@@ -42,6 +42,7 @@ def all_events(
         _after_orders(rng, orders),
         _tiers(orders),
         _messages(rng, truth, campaigns, start),
+        _held_out(truth, campaigns, start),
         _samples(truth, days),
     ]
     rows = pd.concat([_plain(frame) for frame in frames], ignore_index=True)
@@ -199,6 +200,14 @@ def _messages(rng: np.random.Generator, truth: pd.DataFrame, campaigns: pd.DataF
     opened = received.drop(columns="level").assign(event="message_opened", second=received["second"] + rng.integers(60, DAY, len(user)))
     clicked = opened.assign(event="message_clicked", second=opened["second"] + 20)
     return pd.concat([received, opened[opens], clicked[clicks]], ignore_index=True)
+
+
+def _held_out(truth: pd.DataFrame, campaigns: pd.DataFrame, start: date) -> pd.DataFrame:
+    """Who was drawn for a campaign and by the second lot did not get it."""
+    kept = campaigns[~campaigns["treated"].astype(bool)]
+    second = (pd.to_datetime(kept["start"]) - pd.Timestamp(start)).dt.days.to_numpy() * DAY + 7 * 3600
+    user = truth.index.get_indexer(pd.Index(kept["user_id"]))
+    return pd.DataFrame({"user": user, "second": second, "event": "held_out", "campaign": kept["campaign"].to_numpy()})
 
 
 def _samples(truth: pd.DataFrame, days: int) -> pd.DataFrame:

@@ -79,6 +79,7 @@ KEY_COLUMNS: tuple[KeyColumn, ...] = (
     KeyColumn("carts", "product_id", ("cart_add",)),
     KeyColumn("wishes", "product_id", ("favourite",)),
     KeyColumn("received", "campaign", ("campaign_received",)),
+    KeyColumn("kept_out", "campaign", ("held_out",)),
     KeyColumn("redeemed", "campaign", ("coupon_redeemed",)),
     KeyColumn("clicked", "campaign", ("message_clicked",)),
     KeyColumn("terms", "detail", ("search",)),

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from features.errors import UnknownName
 from features.files import sync_directory
 from features.vocabulary import STAGES
-from serving.scorer import Scorer, band
+from serving.scorer import Scorer, band, shown
 
 BLOCK = 50_000  # users scored at once
 
@@ -22,11 +22,14 @@ SCORE_SCHEMA = pa.schema(
         pa.field("user_id", pa.string(), nullable=False),
         pa.field("model", pa.string(), nullable=False),
         pa.field("probability", pa.float64()),
+        pa.field("value", pa.float64()),
+        pa.field("effect", pa.float64()),
         pa.field("score", pa.float64()),
         pa.field("percentile", pa.float64()),
         pa.field("stage_percentile", pa.float64()),
         pa.field("stage", pa.string()),
         pa.field("band", pa.string()),
+        pa.field("details", pa.map_(pa.string(), pa.float64())),
         pa.field("features_as_of", pa.string()),
         pa.field("scored_at", pa.timestamp("us", "UTC")),
         pa.field("expires_at", pa.timestamp("us", "UTC")),
@@ -69,7 +72,8 @@ def _score_block(scorer: Scorer, task: str, rows: np.ndarray) -> pa.Table:
     release, bundle, stored = scorer.release, scorer.release.bundles[task], scorer.release.scores[task]
     score = bundle.scores(release.vectors[rows][:, bundle.align(release.features)])
     percentile = stored.percentile[rows]
-    shown = 100 * score if bundle.calibrated else percentile
+    told = [shown(bundle.kind, raw, rank) for raw, rank in zip(score.tolist(), percentile.tolist(), strict=True)]
+    details = {name: values[rows].tolist() for name, values in stored.details.items()}
     constants = {
         "model": task,
         "features_as_of": release.manifest["as_of"],
@@ -80,8 +84,8 @@ def _score_block(scorer: Scorer, task: str, rows: np.ndarray) -> pa.Table:
     }
     columns = {
         "user_id": [user.decode() for user in release.users[rows]],
-        "probability": score if bundle.calibrated else [None] * len(rows),
-        "score": [round(value, 2) for value in shown.tolist()],
+        **{name: [one[name] for one in told] for name in ("probability", "value", "effect", "score")},
+        "details": [list(zip(details, values, strict=True)) for values in zip(*details.values(), strict=True)] if details else [None] * len(rows),
         "percentile": percentile,
         "stage_percentile": stored.stage_percentile[rows],
         "stage": [STAGES[code] for code in release.stages[rows]],

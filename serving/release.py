@@ -27,21 +27,33 @@ from features.vocabulary import LONGEST_ID, STAGES
 from serving.arrow import id_array, numbers, read_arrow, write_arrow
 from training.bundle import Bundle, load_bundle, save_bundle
 
-FORMAT = 1
+FORMAT = 2
 SNAPSHOT = "snapshot.arrow"
+DETAIL = "detail."  # before the name of a column that only some kinds of predictions have
 
 
 @dataclass(frozen=True)
 class Scores:
     """Everybody's scores for one task, in the snapshot's order of users; NaN where a user is not eligible.
 
-    score: what the bundle gives. percentile, stage_percentile: 0 to 100, among all eligible users and among those of
+    score: what the bundle gives. details: what else it says, by name. percentile, stage_percentile: 0 to 100, among all eligible users and among those of
     the same stage; equal scores share their middle rank.
     """
 
     score: npt.NDArray[np.float64]
     percentile: npt.NDArray[np.float64]
     stage_percentile: npt.NDArray[np.float64]
+    details: Mapping[str, npt.NDArray[np.float64]]
+
+    def columns(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Everything by name, as it is stored."""
+        plain = {"score": self.score, "percentile": self.percentile, "stage_percentile": self.stage_percentile}
+        return plain | {f"{DETAIL}{name}": values for name, values in self.details.items()}
+
+    @classmethod
+    def of(cls, columns: Mapping[str, npt.NDArray[np.float64]]) -> Scores:
+        details = {name.removeprefix(DETAIL): values for name, values in columns.items() if name.startswith(DETAIL)}
+        return cls(columns["score"], columns["percentile"], columns["stage_percentile"], details)
 
 
 @dataclass(frozen=True)
@@ -66,15 +78,18 @@ def score_everybody(bundle: Bundle, snapshot: Snapshot, eligible: npt.NDArray[np
     rows = np.flatnonzero(eligible)
     matrix = snapshot.matrix(bundle.features)
     score = np.full(len(eligible), np.nan)
+    details: dict[str, npt.NDArray[np.float64]] = {}
     for block in np.array_split(rows, max(1, len(rows) // 50_000)):
         score[block] = bundle.scores(matrix[block])
+        for name, values in bundle.details(matrix[block]).items():
+            details.setdefault(name, np.full(len(eligible), np.nan))[block] = values
     stages = stage_codes(snapshot)
     percentile, stage_percentile = np.full(len(score), np.nan), np.full(len(score), np.nan)
     percentile[rows] = percentiles(score[rows])
     for stage in range(len(STAGES)):
         mine = rows[stages[rows] == stage]
         stage_percentile[mine] = percentiles(score[mine])
-    return Scores(score, percentile, stage_percentile)
+    return Scores(score, percentile, stage_percentile, details)
 
 
 def percentiles(score: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -116,7 +131,7 @@ def write_release(
             save_bundle(bundle, new / "bundles" / task)
             scores = score_everybody(bundle, snapshot, eligible)
             (new / "scores").mkdir(exist_ok=True)
-            write_arrow(new / "scores" / f"{task}.arrow", {name: pa.array(values) for name, values in vars(scores).items()})
+            write_arrow(new / "scores" / f"{task}.arrow", {name: pa.array(values) for name, values in scores.columns().items()})
             tasks[task] = {**version, "bundle": bundle.digest, "eligible": int(eligible.sum())}
         manifest = {
             "format": FORMAT,
@@ -164,8 +179,8 @@ def load_release(directory: Path) -> Release:
         columns = read_arrow(directory / SNAPSHOT)
         features = tuple(manifest["features"])
         bundles = {task: load_bundle(directory / "bundles" / task, facts["bundle"]) for task, facts in manifest["tasks"].items()}
-        scores = {task: Scores(**{name: numbers(values) for name, values in read_arrow(directory / "scores" / f"{task}.arrow").items()}) for task in bundles}
-        lengths = {len(columns["vector"]), *(len(values) for task in scores.values() for values in vars(task).values())}
+        scores = {task: Scores.of({name: numbers(values) for name, values in read_arrow(directory / "scores" / f"{task}.arrow").items()}) for task in bundles}
+        lengths = {len(columns["vector"]), *(len(values) for task in scores.values() for values in task.columns().values())}
         if lengths != {manifest["users"]} or columns["vector"].type.list_size != len(features):
             raise ReleaseRefused(f"Release {directory.name}: its vectors, its scores and its manifest do not speak of the same users and features.")
         return Release(

@@ -52,12 +52,18 @@ class ScoreBody(BaseModel):
     user_id: Echo
     task: str
     status: Status
-    probability: Annotated[float | None, Field(description="Calibrated probability; null for a look-alike, whose score only ranks.")]
-    score: Annotated[float | None, Field(description="0 to 100: the probability in percent; for a look-alike the percentile.")]
+    probability: Annotated[float | None, Field(description="Calibrated probability; null where the prediction is not one.")]
+    value: Annotated[float | None, Field(description="Expected spend in units of the currency, for a prediction of value.")] = None
+    effect: Annotated[float | None, Field(description="What the treatment adds to the probability, for a prediction of its effect.")] = None
+    score: Annotated[float | None, Field(description="0 to 100: the probability in percent; for other predictions the percentile.")]
     percentile: Annotated[float | None, Field(description="0 to 100 among all eligible users.")]
     stage_percentile: Annotated[float | None, Field(description="0 to 100 among eligible users of the same stage.")]
     stage: Annotated[str | None, Field(description="Which order is the user's next: first, second or repeat.")]
     band: Annotated[Literal["low", "medium", "high"] | None, Field(description="Cut at percentiles 20 and 80.")]
+    details: Annotated[
+        dict[str, float | None] | None,
+        Field(description="What else the model says, such as earliest_days, median_days and latest_days of the next order, counted from as_of."),
+    ] = None
     reasons: list[ReasonBody] | None = None
     as_of: Annotated[str, Field(description="The features know everything before this date and nothing after.")]
     scored_at: datetime

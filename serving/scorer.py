@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,8 +34,9 @@ class Status(StrEnum):
 class Score:
     """A user's score as a journey tool receives it.
 
-    probability: None for a look-alike, whose score only ranks. score: 0 to 100, the probability in percent, for a
-    look-alike the percentile. percentile, stage_percentile: 0 to 100, among all eligible and among those of the stage.
+    probability, value, effect: whichever the prediction is of: the chance, the expected spend in units of the currency, what a
+    treatment adds to the chance. score: 0 to 100, the probability in percent, else the percentile. details: what else
+    the model says, by name; days are counted from as_of. percentile, stage_percentile: 0 to 100, among all eligible and among those of the stage.
     """
 
     user_id: str
@@ -47,10 +49,13 @@ class Score:
     expires_at: datetime
     stage: str | None = None
     probability: float | None = None
+    value: float | None = None
+    effect: float | None = None
     score: float | None = None
     percentile: float | None = None
     stage_percentile: float | None = None
     band: str | None = None
+    details: Mapping[str, float | None] | None = None
     baseline: bool = False
     reasons: tuple[Reason, ...] | None = None
 
@@ -105,17 +110,17 @@ class Scorer:
         value, stage = float(scores.score[row]), STAGES[self.release.stages[row]]
         if np.isnan(value):
             return self._answer(task, user_id, Status.NOT_ELIGIBLE, stage=stage)
-        percentile, calibrated = float(scores.percentile[row]), self.release.bundles[task].calibrated
+        percentile = float(scores.percentile[row])
         return self._answer(
             task,
             user_id,
             Status.STALE if stale else Status.OK,
             stage=stage,
-            probability=value if calibrated else None,
-            score=round(100 * value if calibrated else percentile, 2),
+            **shown(self.release.bundles[task].kind, value, percentile),
             percentile=percentile,
             stage_percentile=float(scores.stage_percentile[row]),
             band=band(percentile),
+            details={name: _or_none(float(values[row])) for name, values in scores.details.items()} or None,
         )
 
     def _answer(self, task: str, user_id: str, status: Status, **known: Any) -> Score:
@@ -155,6 +160,21 @@ def is_valid_id(user_id: str) -> bool:
         return sized and (user_id.isprintable() or not any(unicodedata.category(letter).startswith("C") for letter in user_id))
     except UnicodeEncodeError:  # a lone surrogate, which JSON can carry
         return False
+
+
+def shown(kind: str, raw: float, percentile: float) -> dict[str, float | None]:
+    """What a kind of prediction makes of the model's number; the same for one user and for a file of all."""
+    is_chance = kind in ("probability", "date")
+    return {
+        "probability": raw if is_chance else None,
+        "value": raw / 100 if kind == "value" else None,
+        "effect": raw if kind == "effect" else None,
+        "score": round(100 * raw if is_chance else percentile, 2),
+    }
+
+
+def _or_none(number: float) -> float | None:
+    return None if math.isnan(number) else number
 
 
 def band(percentile: float) -> str:

@@ -60,7 +60,11 @@ def _of_date(asked: AskedTask) -> dict[str, tuple[tuple[str, ...], Fit]]:
     }
 
 
-BASELINES = {"probability": _of_probability, "rank": _of_rank, "value": _of_value, "date": _of_date}
+def _of_effect(asked: AskedTask) -> dict[str, tuple[tuple[str, ...], Fit]]:
+    return {}  # response models are measured with the trial; none of them could be served as an effect
+
+
+BASELINES = {"probability": _of_probability, "rank": _of_rank, "value": _of_value, "date": _of_date, "effect": _of_effect}
 
 
 def _buyers(rows: Examples) -> Matrix:

@@ -82,6 +82,11 @@ class Bundle:
         return str(self.about["task"])
 
     @property
+    def kind(self) -> str:
+        """What its prediction is a prediction of: probability, rank, value, date or effect."""
+        return str(self.about["kind"])
+
+    @property
     def calibrated(self) -> bool:
         """Whether the scores are probabilities."""
         return bool(self.about["calibrated"])

@@ -9,6 +9,8 @@ from training.fit import Candidate
 from training.gates import Decision
 from training.kinds import KINDS
 
+UNKNOWN: dict[str, float | None] = {"value": None, "low": None, "high": None}
+
 
 def model_card(candidate: Candidate, decision: Decision) -> str:
     """The card as Markdown."""
@@ -40,7 +42,7 @@ def metrics_table(candidate: Candidate) -> str:
     metrics, words = candidate.evidence.metrics, candidate.served.about["baselines"]
     names = KINDS[candidate.asked.kind].shown
     head = "| | " + " | ".join(names) + " |\n|---|" + "---|" * len(names)
-    rows = [f"| {words.get(who, who)} | " + " | ".join(_cell(measured[name]) for name in names) + " |" for who, measured in metrics.items()]
+    rows = [f"| {words.get(who, who)} | " + " | ".join(_cell(measured.get(name, UNKNOWN)) for name in names) + " |" for who, measured in metrics.items()]
     return "\n".join([head, *rows])
 
 

@@ -15,6 +15,7 @@ from features.commands import AsOf, WorkspaceOption
 from features.errors import GateRefused, MissingExtra, NoUsableData
 from features.logs import console, log, step
 from features.workspace import Workspace, open_workspace
+from training.heartbeat import reported
 
 TaskOption = Annotated[list[str] | None, typer.Option("--task", "-t", help="A prediction, such as repeat_order; repeatable.", show_default=False)]
 
@@ -66,22 +67,29 @@ def train(workspace: WorkspaceOption = None, as_of: AsOf = None, task: TaskOptio
     run_retrain(open_workspace(workspace), as_of.date() if as_of else None, tuple(task or ()), promote=False)
 
 
-def retrain(workspace: WorkspaceOption = None, as_of: AsOf = None, task: TaskOption = None) -> None:
+def retrain(
+    workspace: WorkspaceOption = None,
+    as_of: AsOf = None,
+    task: TaskOption = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for another retrain of this workspace instead of leaving with exit code 4.")] = False,
+) -> None:
     """Train what is due, and let the gate decide which models become champion. Made for a schedule.
 
     The same data, date and settings are trained once: running it twice answers "already done". A second retrain of
     the same workspace is refused while one runs (exit code 4). After a crash the next call resumes. Exit code 3 says
-    that the gate refused a challenger; its reasons are printed and logged.
+    that the gate refused a challenger; its reasons are printed and logged. For monitors it keeps metrics/retrain.prom.
     """
-    outcomes = run_retrain(open_workspace(workspace), as_of.date() if as_of else None, tuple(task or ()))
-    if refused := [name for name, state in outcomes.items() if state == "refused"]:
-        raise GateRefused(
-            f"The gate refused {', '.join(refused)}; the reasons are above and in MLflow. "
-            "Champions stay what they were; where there was none, the best baseline serves."
-        )
+    place = open_workspace(workspace)
+    with reported(place.root):
+        outcomes = run_retrain(place, as_of.date() if as_of else None, tuple(task or ()), wait=wait)
+        if refused := [name for name, state in outcomes.items() if state == "refused"]:
+            raise GateRefused(
+                f"The gate refused {', '.join(refused)}; the reasons are above and in MLflow. "
+                "Champions stay what they were; where there was none, the best baseline serves."
+            )
 
 
-def run_retrain(workspace: Workspace, as_of: date | None = None, names: tuple[str, ...] = (), promote: bool = True) -> dict[str, str]:
+def run_retrain(workspace: Workspace, as_of: date | None = None, names: tuple[str, ...] = (), promote: bool = True, wait: bool = False) -> dict[str, str]:
     """Retrain and report; task -> what happened.
 
     Raises:
@@ -92,7 +100,7 @@ def run_retrain(workspace: Workspace, as_of: date | None = None, names: tuple[st
         from training.retrain import retrain as retrain_tasks
     except ModuleNotFoundError as error:
         raise MissingExtra("train", error.name) from None
-    outcomes = retrain_tasks(workspace, workspace.shop(), as_of, names, promote)
+    outcomes = retrain_tasks(workspace, workspace.shop(), as_of, names, promote, wait)
     for outcome in outcomes:
         for line in outcome.reason.splitlines():
             log.info(f"{outcome.task}: {outcome.state}", extra={"facts": {"reason": line}})

@@ -14,11 +14,11 @@ DECILES = 10
 
 
 def evaluate_value(y: ArrayLike, p: ArrayLike, users: ArrayLike, *, seed: int, resamples: int = 400) -> dict[str, Interval]:
-    """gini, decile_mape, level, mae, share_top_10 and mean_value, each as {"value", "low", "high"}; and the count of rows.
+    """gini, decile_mape, sum_ratio, mae, share_top_10 and mean_value, each as {"value", "low", "high"}; and the count of rows.
 
     gini: normalised: the area between the curve of spend captured by falling prediction and the diagonal, over the same
     for the best order there is; 1 is perfect, 0 is random. decile_mape: mean over ten equal groups by prediction of
-    |predicted - observed| / observed sums. level: predicted sum / observed sum. mae: mean absolute error in cents.
+    |predicted - observed| / observed sums. sum_ratio: predicted sum / observed sum. mae: mean absolute error in cents.
     share_top_10: share of all spend that the best tenth brought.
 
     Args:
@@ -77,8 +77,8 @@ def _measure(ranked: _Ranked, row_weights: Floats) -> dict[str, float] | None:
     perfect = _curve(best_weights, best_weights * np.sort(ranked.y)[::-1], ranked.best_ends)
     return {
         "gini": _area(*curve) / _area(*perfect) if _area(*perfect) > 0 else 0.0,
-        "decile_mape": _decile_error(weights, observed, predicted),
-        "level": float(predicted.sum() / observed.sum()),
+        "decile_mape": _decile_error(weights, observed, predicted, ranked.ends),
+        "sum_ratio": float(predicted.sum() / observed.sum()),
         "mae": float(np.abs(observed - predicted).sum() / weights.sum()),
         "share_top_10": float(np.interp(0.1, *curve)),
         "mean_value": float(observed.sum() / weights.sum()),
@@ -95,11 +95,11 @@ def _area(rows: Floats, spend: Floats) -> float:
     return float(np.trapezoid(spend, rows) - 0.5)
 
 
-def _decile_error(weights: Floats, observed: Floats, predicted: Floats) -> float:
-    """Ten groups of equal weight by prediction; a group in which nobody spent anything is left out."""
-    middle = (np.cumsum(weights) - weights / 2) / weights.sum()
-    group = np.minimum((middle * DECILES).astype(np.intp), DECILES - 1)
-    seen, told = (np.bincount(group, amounts, minlength=DECILES) for amounts in (observed, predicted))
+def _decile_error(weights: Floats, observed: Floats, predicted: Floats, ends: Ints) -> float:
+    """Ten groups of equal weight by prediction, a step across a border in proportion; a group in which nobody spent anything is left out."""
+    rows = np.append(0, np.cumsum(weights)[ends])
+    borders = np.arange(DECILES + 1) * rows[-1] / DECILES
+    seen, told = (np.diff(np.interp(borders, rows, np.append(0, np.cumsum(amounts)[ends]))) for amounts in (observed, predicted))
     some = seen > 0
     return float(np.mean(np.abs(told[some] - seen[some]) / seen[some]))
 
@@ -108,8 +108,8 @@ def _checked(y: ArrayLike, p: ArrayLike) -> tuple[Floats, Floats]:
     spent, predicted = np.asarray(y, dtype=float), np.asarray(p, dtype=float)
     if spent.ndim != 1 or spent.shape != predicted.shape:
         raise ValueError(f"Amounts and predictions must be two lists of one length; their shapes are {spent.shape} and {predicted.shape}.")
-    if not spent.size or not spent.max() > 0:
-        raise NoUsableData(f"Of {spent.size} rows to evaluate none spent anything. Choose another cutoff or a longer horizon.")
-    if not (np.isfinite(spent).all() and np.isfinite(predicted).all() and spent.min() >= 0):
+    if not (np.isfinite(spent).all() and np.isfinite(predicted).all() and (spent >= 0).all()):
         raise ValueError("Amounts must be finite and 0 or more, predictions finite.")
+    if not spent.any():
+        raise NoUsableData(f"Of {spent.size} rows to evaluate none spent anything. Choose another cutoff or a longer horizon.")
     return spent, predicted

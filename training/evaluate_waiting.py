@@ -9,18 +9,19 @@ from numpy.typing import ArrayLike
 
 from features.errors import NoUsableData
 from training.evaluate import Floats, Interval, Ints, bootstrap, customer_numbers, interval_of
-from training.hazard import window_of
+from training.hazard import QUANTILES, window_of
 
 DIFFERENCES = ("integrated_brier", "restricted_mae", "c_index")
 
 
 def evaluate_waiting(waited: ArrayLike, curve: ArrayLike, edges: Sequence[int], users: ArrayLike, *, seed: int, resamples: int = 400) -> dict[str, Interval]:
-    """integrated_brier, restricted_mae, c_index, coverage and event_rate, each as {"value", "low", "high"}; and the count of rows.
+    """integrated_brier, restricted_mae, c_index, coverage, nominal_coverage and event_rate, each as {"value", "low", "high"}; and the count of rows.
 
     All windows are over, so nobody is censored before the last edge. integrated_brier: mean over time up to the last edge
     of the squared error of the curve (Graf et al. 1999, Statistics in Medicine 18). restricted_mae: mean absolute error in
     days of the median, both cut at the last edge. c_index: share of pairs that came in different steps and are in the
-    right order by mean waiting time. coverage: share that came between the 10 % and the 90 % day, which should be .8.
+    right order by mean waiting time. coverage: share of the windows from the 10 % to the 90 % day that held; one without a
+    last day holds for whoever came later or never. nominal_coverage: what it should be, .8 where all windows end in time.
 
     Args:
         waited: days until the event, 0 is the cutoff's own day, NaN where it did not come before the last edge.
@@ -56,14 +57,17 @@ def _measure_of(waited: ArrayLike, curve: ArrayLike, edges: Sequence[int]) -> Ca
     last, widths = float(edges[-1]), np.diff([0, *edges]).astype(float)
     until = np.where(np.isnan(days), np.inf, days)
     error = ((until[:, None] >= np.asarray(edges, dtype=float)).astype(float) - told) ** 2 @ widths / last
+    waiting = (told * widths).sum(axis=1)  # not a dot product, which adds up equal rows in different orders and breaks their tie
     window = window_of(told, edges)
     off = np.abs(np.minimum(np.nan_to_num(window["median_days"], nan=last), last) - np.minimum(until, last))
     step = np.searchsorted(np.asarray(edges, dtype=float), until, side="right")  # in which step it came; len(edges) is none
     early, late = (np.nan_to_num(window[name], nan=np.inf) for name in ("earliest_days", "latest_days"))
-    # A day is a step of its own: an event on day 3 lies between 3 and 4.
-    covered = ((until + 1 >= early) & (until <= late)).astype(float)
-    order = np.argsort(told @ widths, kind="stable")  # shortest waiting first
-    mean = (told @ widths)[order]
+    # An event on day 3 lies somewhere between 3 and 4, of which a window may hold a part.
+    part = np.clip(np.minimum(days + 1, late) - np.maximum(days, early), 0.0, 1.0)
+    covered = np.where(np.isnan(days), np.isinf(late), part)
+    nominal = np.where(np.isinf(late), 1.0, QUANTILES["latest_days"]) - np.where(np.isinf(early), 1.0 - told[:, -1], QUANTILES["earliest_days"])
+    order = np.argsort(waiting, kind="stable")  # shortest first
+    mean = waiting[order]
     ends = np.append(np.flatnonzero(mean[1:] != mean[:-1]), mean.size - 1)
 
     def measure(weights: Floats) -> dict[str, float] | None:
@@ -75,6 +79,7 @@ def _measure_of(waited: ArrayLike, curve: ArrayLike, edges: Sequence[int]) -> Ca
             "restricted_mae": float(weights @ off / total),
             "c_index": _concordance(step[order], weights[order], ends, len(edges)),
             "coverage": float(weights @ covered / total),
+            "nominal_coverage": float(weights @ nominal / total),
             "event_rate": float(came / total),
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,10 @@ from training.kinds import KINDS, RESAMPLES, SEED, Kind, Measured
 from training.models import fit_logistic, fit_trees
 from training.slices import measurable
 from training.task import AskedTask
+
+if TYPE_CHECKING:
+    from training.gates import Reason
+    from training.uplift_evidence import UpliftEvidence
 
 SHUFFLES, SHUFFLE_ROWS, SHUFFLE_TREES = 20, 4_000, 40
 
@@ -32,6 +36,7 @@ class Evidence:
     slices: slice -> value -> metric -> value, of the model. importance: feature -> mean absolute share of the log-odds.
     alone: feature -> AUC that it has by itself, best first. shuffled: mean AUC of models trained on shuffled labels, and its
     standard error. scores: model and baseline -> what they predict of the test rows; kept in memory, never logged.
+    uplift, reasons: of an effect: its curves, and what the gate says of them.
     """
 
     metrics: Mapping[str, Measured]
@@ -42,6 +47,8 @@ class Evidence:
     alone: Mapping[str, float]
     shuffled: tuple[float, float]
     scores: Mapping[str, Matrix]
+    uplift: UpliftEvidence | None = None
+    reasons: tuple[Reason, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """All of it that may be stored: no row of any user."""
@@ -50,6 +57,7 @@ class Evidence:
             "gains": self.gains,
             "by_cutoff": self.by_cutoff,
             "slices": self.slices,
+            **({"uplift": self.uplift.describe()} if self.uplift else {}),
             "importance": self.importance,
             "auc_alone": dict(list(self.alone.items())[:20]),
             "shuffled_labels": {"mean_auc": self.shuffled[0], "standard_error": self.shuffled[1], "shuffles": SHUFFLES},
@@ -83,7 +91,7 @@ def by_slice(kind: Kind, test: Examples, told: Matrix) -> dict[str, dict[str, Me
     return {name: {value: kind.evaluate(test.take(rows), told[rows], FEW) for value, rows in found.items()} for name, found in parts.items() if found}
 
 
-def importance(model: Bundle, test: Examples, rows: int = 1_000) -> dict[str, float]:
+def importance(model: Bundle, test: Examples, rows: int = 500) -> dict[str, float]:
     """Mean absolute contribution to the log-odds on a sample of rows, largest first."""
     chosen = np.linspace(0, len(test) - 1, min(rows, len(test))).astype(int)
     shares = np.abs(model.contributions(test.X[chosen])[:, :-1]).mean(axis=0)

@@ -33,6 +33,7 @@ class Examples:
     X: rows x features, NaN for no value; names: the features; y: 0 or 1; users: user_id; as_of: the cutoff.
     facts: numbers of each row that only baselines see, by name. slices: texts of each row by which evidence is cut.
     amount: cents spent (0 for none), or days waited (NaN for those who did not come), where the task predicts such.
+    treated: of a trial: who got the campaign, the others were kept out of it by lot.
     edges, within: of a date: the days at which its steps end, and the one of them that the score is about.
     buyers: cutoff -> HISTORY and the mean order value of everybody who had bought by then, eligible or not.
     """
@@ -47,6 +48,7 @@ class Examples:
     buyers: Mapping[date, npt.NDArray[np.float64]] = field(default_factory=dict)
     amount: npt.NDArray[np.float64] | None = None
     edges: tuple[int, ...] = ()
+    treated: npt.NDArray[np.bool_] | None = None
 
     @property
     def within(self) -> int:
@@ -59,8 +61,9 @@ class Examples:
     def take(self, rows: npt.NDArray[np.bool_]) -> Examples:
         """The rows where the mask is true."""
         amount = None if self.amount is None else self.amount[rows]
+        treated = None if self.treated is None else self.treated[rows]
         facts, slices = {name: values[rows] for name, values in self.facts.items()}, {name: values[rows] for name, values in self.slices.items()}
-        return Examples(self.X[rows], self.names, self.y[rows], self.users[rows], self.as_of[rows], facts, slices, self.buyers, amount, self.edges)
+        return Examples(self.X[rows], self.names, self.y[rows], self.users[rows], self.as_of[rows], facts, slices, self.buyers, amount, self.edges, treated)
 
     def at(self, cutoffs: Sequence[date]) -> Examples:
         """The rows of some cutoffs."""
@@ -105,6 +108,7 @@ def make_examples(asked: AskedTask, cutoffs: Sequence[date], first_day: date, ti
         {cutoff: buyers for part in parts for cutoff, buyers in part.buyers.items()},
         None if parts[0].amount is None else np.concatenate([part.amount for part in parts if part.amount is not None]),
         asked.edges,
+        None if parts[0].treated is None else np.concatenate([part.treated for part in parts if part.treated is not None]),
     )
 
 
@@ -161,7 +165,10 @@ def _at_cutoff(asked: AskedTask, snapshot: Snapshot, visible: int, tiles: Tiles)
     asked_about = asked.eligible(frame).to_numpy(dtype=bool)
     # A visitor of then may be known by another id now, and what they did next is kept under it.
     people = frame.index.map(lambda user: tiles.current_ids.get(user, user)) if tiles.current_ids else frame.index
-    if asked.task.trigger:
+    arms = drawn(tiles, as_of) if asked.kind == "effect" else None
+    if arms is not None:
+        asked_about = asked_about & people.isin(arms.index)
+    elif asked.task.trigger:
         asked_about = asked_about & people.isin(_triggered(asked.task.trigger, tiles, as_of))
     amount = _amounts(asked, tiles, as_of, people) if asked.task.amount else None
     if asked.task.seed:
@@ -188,7 +195,19 @@ def _at_cutoff(asked: AskedTask, snapshot: Snapshot, visible: int, tiles: Tiles)
         {as_of: frame.loc[is_buyer, [*HISTORY, WORTH]].to_numpy(np.float64)} if is_buyer.any() else {},
         None if amount is None else amount[rows],
         asked.edges,
+        None if arms is None else arms.reindex(people[rows]).to_numpy(bool),
     )
+
+
+def drawn(tiles: Tiles, as_of: date) -> pd.Series[bool]:
+    """user_id -> whether the campaign was received, of everybody in a lot of that day: campaigns that some got and some were kept out of."""
+    window = tiles.between(as_of, as_of + timedelta(days=1))
+    got, kept = window.keys("received"), window.keys("kept_out")
+    lots_of = set(got["key"]) & set(kept["key"])
+    both = pd.concat([got.assign(treated=True), kept.assign(treated=False)])
+    mine = both[both["key"].isin(lots_of)].drop_duplicates(["user_id", "treated"])
+    found: pd.Series[bool] = mine[~mine["user_id"].duplicated(keep=False)].set_index("user_id")["treated"]  # who is in both arms says nothing
+    return found
 
 
 def _triggered(trigger: str, tiles: Tiles, as_of: date) -> pd.Index:

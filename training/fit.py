@@ -13,6 +13,7 @@ from training.baselines import Fit, baselines_of
 from training.bundle import Bundle
 from training.evidence import Evidence, gather_evidence
 from training.examples import Examples, require_both_classes
+from training.fit_uplift import fit_effect, gather_effect_evidence
 from training.fit_value import fit_value
 from training.fit_waiting import fit_hazard
 from training.kinds import KINDS
@@ -58,12 +59,12 @@ def fit_task(asked: AskedTask, until: date, tiles: Tiles, store: SnapshotStore) 
     require_both_classes(ready.test, f"{asked.name}, test cutoffs")
     core, rules = core_of(asked, INDICATIVE if ready.indicative else BLEND), baselines_of(asked, ready.train)
     with step(f"{asked.name}: fit"):
-        evaluated = make_bundle(asked, ready.train, tiles, ready.train.names, core)
-        rivals = {name: make_bundle(asked, ready.train, tiles, columns, rule) for name, (columns, rule) in rules.items()}
         served = make_bundle(asked, ready.everything, tiles, ready.everything.names, core)
+        evaluated = served if asked.kind == "effect" else make_bundle(asked, ready.train, tiles, ready.train.names, core)
+        rivals = {name: make_bundle(asked, ready.train, tiles, columns, rule) for name, (columns, rule) in rules.items()}
         baselines = {name: make_bundle(asked, ready.everything, tiles, columns, rule, baseline=name) for name, (columns, rule) in rules.items()}
     with step(f"{asked.name}: evidence") as found:
-        evidence = gather_evidence(asked, evaluated, rivals, ready.train, ready.test)
+        evidence = gather_effect_evidence(served, ready.test) if asked.kind == "effect" else gather_evidence(asked, evaluated, rivals, ready.train, ready.test)
         found |= {name: round(evidence.metrics["model"][name]["value"], 4) for name in KINDS[asked.kind].headline}
     return Candidate(asked, ready.split, served, evaluated, baselines, evidence, ready.test, ready.indicative)
 
@@ -72,6 +73,8 @@ def core_of(asked: AskedTask, recipe: Recipe) -> Fit:
     """How the model of a task is fitted: by a recipe for the blend, or its like for amounts and dates."""
     if asked.kind == "value":
         return lambda rows: fit_value(rows, recipe)
+    if asked.kind == "effect":
+        return fit_effect
     if asked.kind == "date":
         return lambda rows: fit_hazard(rows, recipe)
     if asked.kind == "rank":  # a seed is small by nature and has no base rate to calibrate to

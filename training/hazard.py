@@ -125,11 +125,12 @@ def days_until(curve: Matrix, edges: Sequence[int], share: float) -> Vector:
     """The day, between two edges by a straight line, on which a curve of waiting falls to 1 - share; NaN where it never does."""
     grid = np.array([0, *edges], dtype=np.float64)
     whole = np.column_stack([np.ones(len(curve)), curve])
-    reached = whole <= 1.0 - share
+    left = round(1.0 - share, 12)  # 1 - .9 is a little under .1
+    reached = whole <= left
     place = np.maximum(reached.argmax(axis=1), 1)
     rows = np.arange(len(curve))
     above, below = whole[rows, place - 1], whole[rows, place]
-    part = (above - (1.0 - share)) / np.where(above > below, above - below, 1.0)
+    part = (above - left) / np.where(above > below, above - below, 1.0)
     days = grid[place - 1] + part * (grid[place] - grid[place - 1])
     return np.where(reached.any(axis=1), days, np.nan)
 

@@ -93,8 +93,8 @@ VALUE = Kind(
     main="gini",
     more_is_better=True,
     tolerance=("gini", 0.01),
-    shown=("gini", "decile_mape", "level", "mae", "share_top_10", "mean_value"),
-    headline=("gini", "decile_mape", "level"),
+    shown=("gini", "decile_mape", "sum_ratio", "mae", "share_top_10", "mean_value"),
+    headline=("gini", "decile_mape", "sum_ratio"),
 )
 
 
@@ -110,7 +110,24 @@ DATE = Kind(
     main="integrated_brier",
     more_is_better=False,
     tolerance=("integrated_brier", 0.001),
-    shown=("integrated_brier", "restricted_mae", "c_index", "coverage", "event_rate"),
+    shown=("integrated_brier", "restricted_mae", "c_index", "coverage", "nominal_coverage", "event_rate"),
     headline=("integrated_brier", "restricted_mae", "c_index"),
 )
-KINDS = {kind.name: kind for kind in (PROBABILITY, RANK, VALUE, DATE)}
+
+
+def _by_trial(*_: Any) -> Any:
+    raise TypeError("an effect is measured on the trial itself, see uplift_evidence")
+
+
+EFFECT = Kind(
+    name="effect",
+    predict=lambda bundle, rows: bundle.scores(rows),
+    evaluate=_by_trial,
+    difference=_by_trial,
+    main="qini",
+    more_is_better=True,
+    tolerance=("qini", 0.0),
+    shown=("qini", "uplift_10", "uplift_20", "uplift_30", "average_effect"),
+    headline=("qini", "average_effect"),
+)
+KINDS = {kind.name: kind for kind in (PROBABILITY, RANK, VALUE, DATE, EFFECT)}

@@ -56,6 +56,15 @@ def prepare(asked: AskedTask, until: date, tiles: Tiles, store: SnapshotStore) -
         examples = make_examples(asked, [until], first, tiles, store)
         train, test, split = split_by_customer(examples, until)
         return Prepared(asked, split, train, test, examples)
+    if asked.kind == "effect":  # lots are few: held-out customers, not later ones, show whether it holds
+        days = closed(trigger_days(asked, tiles), first, until, asked.horizon)
+        if not days:
+            raise NoUsableData(
+                f"{asked.name} needs a campaign whose window of {asked.horizon} days is over and from which a lot kept some customers (held_out). "
+                "Hold out a control group in the next campaign and ingest both."
+            )
+        examples = thinned(make_examples(asked, days, first, tiles, store))
+        return Prepared(asked, Split(tuple(days), tuple(days), asked.horizon), examples, examples, examples)
     split = split_by_time(cutoffs_of(asked, first, until, tiles), asked.horizon)
     examples = make_examples(asked, (*split.train, *split.test), first, tiles, store)
     return Prepared(asked, split, thinned(examples.at(split.train)), examples.at(split.test), thinned(examples))

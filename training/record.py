@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from features.files import write_bytes, write_json
-from training import kind_plots, plots
+from training import kind_plots, plots, uplift_plots
 from training.blend import Matrix
 from training.card import model_card
 from training.examples import Examples
@@ -20,6 +20,7 @@ from training.gates import Decision
 from training.kinds import KINDS, Measured
 from training.tracking import Tracking
 
+NOTHING = np.zeros(0)
 Told = Mapping[str, Matrix]  # model and baselines by their names -> what they predict of the test rows
 
 
@@ -60,7 +61,10 @@ def draw(candidate: Candidate, folder: Path) -> None:
     names = {"model": candidate.asked.name, **candidate.served.about["baselines"]}
     told = {names[who]: values for who, values in evidence.scores.items()}
     meanings = {name: words["meaning"] for name, words in candidate.served.about["features"].items()}
-    figures = {**PICTURES[kind.name](candidate.test, told, evidence.scores["model"]), "importance": plots.importance(evidence.importance, meanings)}
+    figures = PICTURES[kind.name](candidate.test, told, evidence.scores.get("model", NOTHING))
+    figures["importance"] = plots.importance(evidence.importance, meanings)
+    if evidence.uplift:
+        figures |= {"qini": uplift_plots.qini_curves(evidence.uplift), "effect": uplift_plots.effect_calibration(evidence.uplift)}
     if len(evidence.by_cutoff) > 1:
         curves = {who: {date.fromisoformat(cutoff): measured[who][kind.main] for cutoff, measured in evidence.by_cutoff.items()} for who in evidence.scores}
         figures["stability"] = plots.stability({names[who]: curve for who, curve in curves.items()}, kind.main)
@@ -94,7 +98,7 @@ def _date_pictures(test: Examples, told: Told, model: Matrix) -> dict[str, Figur
     return {"waiting": kind_plots.waiting_curves(np.asarray(test.amount), model, test.edges)}
 
 
-PICTURES = {"probability": _probability_pictures, "rank": _rank_pictures, "value": _value_pictures, "date": _date_pictures}
+PICTURES = {"probability": _probability_pictures, "rank": _rank_pictures, "value": _value_pictures, "date": _date_pictures, "effect": lambda *_: {}}
 
 
 def _flat(metrics: Mapping[str, Measured]) -> dict[str, float]:

@@ -20,6 +20,7 @@ from features.workspace import Workspace
 from training.card import grade_of, metrics_table, model_card
 from training.fit import Candidate, fit_task
 from training.gates import Decision, best_baseline, decide
+from training.heartbeat import heartbeat, task_state
 from training.kinds import KINDS
 from training.record import record_candidate
 from training.task import AskedTask
@@ -31,7 +32,7 @@ CODE = code_digest(Path(__file__).parent)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a retrain did for one task: `promoted`, `refused`, `already done` or `no usable data`, and why."""
+    """What a retrain did for one task: `promoted`, `refused`, `logged`, `already done` or `no usable data`, and why."""
 
     task: str
     state: str
@@ -39,7 +40,9 @@ class Outcome:
     run_id: str | None = None
 
 
-def retrain(workspace: Workspace, shop: Shop, as_of: date | None = None, names: tuple[str, ...] = (), promote: bool = True) -> list[Outcome]:
+def retrain(
+    workspace: Workspace, shop: Shop, as_of: date | None = None, names: tuple[str, ...] = (), promote: bool = True, wait: bool = False
+) -> list[Outcome]:
     """Train the tasks on what is known before `as_of`, log everything, and let the gate decide who is champion.
 
     The same data, date and settings are trained once: a second call finds the finished runs. A call after a crash
@@ -49,12 +52,13 @@ def retrain(workspace: Workspace, shop: Shop, as_of: date | None = None, names: 
         as_of: the end of the last label window; by default, as far as the log is complete. Corrections of outcomes that
             became known later count: they are what happened.
         promote: False leaves every alias as it is.
+        wait: for another retrain of this workspace to end.
 
     Raises:
-        Locked: another retrain of this workspace runs. LabelWindowOpen: the log does not reach `as_of`.
+        Locked: another retrain of this workspace runs and `wait` is false. LabelWindowOpen: the log does not reach `as_of`.
         TrackingUnavailable: MLflow is down; champions stay what they were.
     """
-    with exclusive(workspace.root / ".retrain.lock", "A retrain of this workspace"):
+    with exclusive(workspace.root / ".retrain.lock", "A retrain of this workspace", wait=wait), heartbeat(workspace.root):
         tracking = Tracking(workspace, shop.name)
         if stale := tracking.close_stale():
             log.warning("closed runs that a killed process had left open", extra={"facts": {"runs": stale}})
@@ -67,6 +71,7 @@ def retrain(workspace: Workspace, shop: Shop, as_of: date | None = None, names: 
             key = work_key(asked, until, tiles, promote)
             if run_id := tracking.finished(key) or _made_champion(tracking, asked.name, key):
                 outcomes.append(Outcome(asked.name, "already done", f"run {run_id} did this work", run_id))
+                task_state(workspace.root, asked.name, "already done")
             else:
                 todo.append((asked, key))
         if todo:
@@ -102,11 +107,13 @@ def _train(workspace: Workspace, tracking: Tracking, tiles: Tiles, until: date, 
                 candidate = fit_task(asked, until, tiles, workspace.snapshots)
             except NoUsableData as error:
                 outcomes.append(Outcome(asked.name, "no usable data", str(error)))
+                task_state(workspace.root, asked.name, "no usable data")
                 continue
             with step(f"{asked.name}: gate and log") as found:
                 outcome, decision = _judge_and_log(tracking, candidate, parent, key, until, promote, tiles.shop.signed_off)
                 found["decision"] = outcome.state
             outcomes.append(outcome)
+            task_state(workspace.root, asked.name, outcome.state)
             measured = candidate.evidence.metrics.items()
             main = KINDS[asked.kind].main
             summary |= {f"{asked.name}.{main}" if who == "model" else f"{asked.name}.{who}.{main}": values[main]["value"] for who, values in measured}
@@ -149,7 +156,7 @@ def _judge_and_log(
             tracking.promote(made)
             return Outcome(task, "promoted", decision.text, run_id), decision
         tracking.mark_challenger(made)
-        if not is_model:  # no champion, or a baseline of older data
+        if not is_model and candidate.baselines:  # no champion, or a baseline of older data
             name = best_baseline(evidence, kind)
             tracking.promote(
                 tracking.register(

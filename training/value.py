@@ -52,13 +52,14 @@ class Value:
         """Rows x (features + 1): exact signed shares of the logarithm of the expected cents.
 
         The logarithm of a chance is not linear in its log-odds: each share of the log-odds counts by the slope between
-        where everybody starts and the row, so that they add up (the rescale rule of Shrikumar, Greenside, Kundaje 2017,
+        where everybody starts and the row (the derivative where they meet), so that they add up (the rescale rule of Shrikumar, Greenside, Kundaje 2017,
         https://arxiv.org/abs/1704.02685).
         """
         odds, amounts = self.buys.contributions(rows), self._amounts.contributions(rows)
         start, end = odds[:, -1], odds.sum(axis=1)
         moved = end - start
-        slope = np.where(np.abs(moved) > 1e-12, (_log_chance(end) - _log_chance(start)) / np.where(np.abs(moved) > 1e-12, moved, 1.0), 0.0)
+        far = np.abs(moved) > 1e-9
+        slope = np.where(far, (_log_chance(end) - _log_chance(start)) / np.where(far, moved, 1.0), np.exp(_log_chance(-start)))
         shares = amounts + np.column_stack([odds[:, :-1] * slope[:, None], _log_chance(start) + np.log(self.level)])
         return np.asarray(shares)
 

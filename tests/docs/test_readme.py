@@ -16,7 +16,7 @@ import encore
 from features.shopfile import read_shop
 
 PROJECT = Path(encore.__file__).parent
-PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), *PROJECT.glob("bench/*.md")])
+PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), *PROJECT.glob("bench/*.md"), *PROJECT.glob("examples/**/*.md")])
 COMMANDS: dict[str, Any] = typer.main.get_command(encore.app).commands  # type: ignore[attr-defined]
 NOUNS = (
     "EventLog", "Tile", "FeatureView", "Column", "Snapshot", "Task", "Examples", "Bundle", "Release", "Score", "Audience", "Campaign"

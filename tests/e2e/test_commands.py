@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import encore
 from features import errors
+from features.exit_codes import EXIT_CODES
 from features.workspace import Workspace
 
 
@@ -132,7 +133,7 @@ def test_a_date_after_the_log_is_a_window_that_is_open(call: Call, small_workspa
 
 def test_every_error_of_encore_has_an_exit_code() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.EncoreError)]
-    codes = {kind: next(encore.EXIT_CODES[above] for above in kind.__mro__ if above in encore.EXIT_CODES) for kind in kinds}
+    codes = {kind: next(EXIT_CODES[above] for above in kind.__mro__ if above in EXIT_CODES) for kind in kinds}
     assert set(codes.values()) == {2, 3, 4, 5, 6}
     assert {code for code in codes.values() if f"{code} " not in str(encore.app.info.epilog)} == set()
 

@@ -11,9 +11,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
+from threading import Timer
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -28,6 +30,7 @@ from features.files import exclusive
 from features.shop import simulate
 from features.shopfile import Shop
 from features.workspace import Workspace, open_workspace
+from training import heartbeat
 from training.commands import run_retrain
 from training.fit import fit_task
 from training.gates import Decision, Reason
@@ -68,7 +71,7 @@ def run_until(as_of, place, count):
         return real(*args, **more)
 
     evidence.SHUFFLES, record.draw = 2, lambda *_: None
-    sys.modules["training.retrain"].decide = lambda *_: Decision(True, True, ())
+    sys.modules["training.retrain"].decide = lambda *_: Decision(True, True, False, ())
     setattr(home, function, deadly)
     retrain(open_workspace(), open_workspace().shop(), date.fromisoformat(as_of), ("lookalike",))
 
@@ -122,12 +125,25 @@ def tracking(workspace) -> Tracking:
     return Tracking(workspace, NAME)
 
 
+def heartbeats(workspace: Workspace) -> dict[tuple[str, str], float]:
+    """(task, stage) -> when it began last."""
+    samples = heartbeat.parse((workspace.root / heartbeat.FILE).read_text())
+    return {(dict(labels)["task"], dict(labels)["stage"]): value for (metric, labels), value in samples.items() if metric == heartbeat.BEAT}
+
+
+def metrics(workspace: Workspace) -> tuple[dict[str, str], float, float]:
+    """Task -> state, the last exit code, the last success."""
+    samples = heartbeat.parse((workspace.root / heartbeat.FILE).read_text())
+    states = {dict(labels)["task"]: dict(labels)["state"] for (metric, labels), value in samples.items() if metric == heartbeat.STATE and value}
+    return states, samples[heartbeat.CODE, ()], samples[heartbeat.SUCCESS, ()]
+
+
 def pass_all(*_: object) -> Decision:
-    return Decision(True, True, (Reason("beats rfm", True, "because this test says so"),))
+    return Decision(True, True, False, (Reason("beats rfm", True, "because this test says so"),))
 
 
 def refuse(*_: object) -> Decision:
-    return Decision(False, True, (Reason("beats rfm", False, "because this test says so"),))
+    return Decision(False, True, False, (Reason("beats rfm", False, "because this test says so"),))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -150,7 +166,7 @@ def story(workspace, tracking, quick) -> SimpleNamespace:
     quick.setattr("training.record.draw", lambda *_: None)
     environment = {**os.environ, "ENCORE_WORKSPACE": str(workspace.root)}
     killed = subprocess.run([sys.executable, "-c", KILLED, *KILLS], env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
-    seen.kills, seen.after_kills = killed.stdout.split(), look(tracking)
+    seen.kills, seen.after_kills, seen.beats = killed.stdout.split(), look(tracking), heartbeats(workspace)
     seen.later, seen.after_later = run(LATER), look(tracking)
     seen.resumed, seen.after_resumed = run(), look(tracking)
     seen.again, seen.after_again = run(), look(tracking)
@@ -187,6 +203,11 @@ def test_after_kills_the_model_is_the_one_that_an_undisturbed_fit_gives(story, w
     asked = TASKS[TASK[0]].at(shop, RepurchaseCycle(None, 0))  # a look-alike's horizon does not depend on the cycle
     undisturbed = fit_task(asked, END, workspace.tiles(shop), workspace.snapshots)
     assert tracking.load(story.after_resumed.champion).digest == undisturbed.served.digest
+
+
+def test_a_killed_retrain_leaves_a_heartbeat_with_its_stage(story):
+    assert max(story.beats, key=story.beats.__getitem__) == (TASK[0], "gate and log")
+    assert {stage for task, stage in story.beats if task == TASK[0]} == {"examples", "fit", "evidence", "gate and log"}
 
 
 def test_the_same_work_is_not_done_twice(story):
@@ -234,6 +255,9 @@ def test_a_refused_challenger_is_kept_beside_the_champion_and_the_exit_code_is_3
     result = CliRunner().invoke(encore.app, ["retrain", "-w", str(workspace.root), "-t", TASK[0]])
     assert isinstance(result.exception, GateRefused)
     assert encore.exit_code(result.exception) == 3
+    came_to, code, success = metrics(workspace)
+    assert (came_to[TASK[0]], code) == ("refused", 3)
+    assert time.time() - 60 < success <= time.time()
     challenger = tracking.with_alias(TASK[0], CHALLENGER)
     assert tracking.with_alias(TASK[0], CHAMPION) == story.after_backfill.champion
     assert challenger.tags["encore.decision"] == "refused"
@@ -277,6 +301,14 @@ def test_too_short_a_history_is_refused_with_exit_code_6_and_makes_no_version(wo
     assert not tracking.client.search_registered_models("name = 'corner-shop.repeat_order'")
 
 
+def test_a_failed_command_leaves_the_last_success_and_the_other_tasks_as_they_were(story, workspace):
+    heartbeat.update(workspace.root, {(heartbeat.CODE, ()): 0, (heartbeat.SUCCESS, ()): 1_700_000_000})
+    came_to, _, success = metrics(workspace)
+    result = CliRunner().invoke(encore.app, ["retrain", "-w", str(workspace.root), "-t", "repeat_order", "--as-of", "2024-03-01"])
+    assert encore.exit_code(result.exception) == 6
+    assert metrics(workspace) == ({**came_to, "repeat_order": "no usable data"}, 6, success)
+
+
 def test_a_task_whose_events_are_missing_is_refused_by_their_names(workspace):
     with pytest.raises(NoUsableData, match="first_order needs events that the log does not have: product_view"):
         run_retrain(workspace, END, ("first_order",))
@@ -299,6 +331,16 @@ def test_a_second_retrain_of_the_workspace_exits_4_and_names_the_first(workspace
         code, said, _ = command(ENCORE_WORKSPACE=str(workspace.root))
     assert code == 4
     assert f"already running (process {os.getpid()})" in said
+
+
+def test_with_wait_a_second_retrain_begins_when_the_first_has_ended(workspace):
+    first = ExitStack()
+    first.enter_context(exclusive(workspace.root / ".retrain.lock", "A retrain of this workspace"))
+    began, held = time.monotonic(), 0.5
+    Timer(held, first.close).start()
+    with pytest.raises(NoUsableData):
+        run_retrain(workspace, date(2024, 3, 1), ("repeat_order",), wait=True)
+    assert time.monotonic() - began >= held
 
 
 def test_without_the_registry_a_retrain_exits_5_within_seconds(workspace, tmp_path):

@@ -17,6 +17,7 @@ from training.tasks.reactivation import REACTIVATION
 from training.tasks.repeat_order import REPEAT_ORDER
 from training.tasks.second_order import SECOND_ORDER
 from training.tasks.tier_upgrade import TIER_UPGRADE
+from training.tasks.uplift import UPLIFT
 from training.tasks.value import VALUE
 
 TASKS: dict[str, Task] = {
@@ -31,6 +32,7 @@ TASKS: dict[str, Task] = {
         VALUE,
         TIER_UPGRADE,
         COUPON_RESPONSE,
+        UPLIFT,
         LOOKALIKE,
     )
 }
