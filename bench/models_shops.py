@@ -81,7 +81,7 @@ def level_events(tiles: Tiles) -> Batch:
     value = total.copy()
     value[:, SPAN:] -= total[:, :-SPAN]
     value //= 100
-    level = np.searchsorted(LEVELS, value, side="right")
+    level = np.maximum.accumulate(np.searchsorted(LEVELS, value, side="right"), axis=1)  # once reached, a level is kept
     frames = []
     for event, detail, stated in (("attribute_set", "growth_value", value), ("tier_changed", None, level)):
         began = np.argmax(total > 0, axis=1)  # a member from the first order on

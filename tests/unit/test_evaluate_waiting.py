@@ -175,7 +175,9 @@ def test_the_truth_beats_a_bolder_and_a_shyer_curve_and_gains_nothing_over_itsel
         gain = evaluate_waiting_difference(waited, curve, other, EDGES, users, seed=0, resamples=50)
         assert tuple(gain) == DIFFERENCES
         assert gain["integrated_brier"]["high"] < 0  # type: ignore[operator]
-        assert gain["integrated_brier"]["value"] == pytest.approx(values(waited, curve, EDGES)["integrated_brier"] - values(waited, other, EDGES)["integrated_brier"])
+        assert gain["integrated_brier"]["value"] == pytest.approx(
+            values(waited, curve, EDGES)["integrated_brier"] - values(waited, other, EDGES)["integrated_brier"]
+        )
     same = evaluate_waiting_difference(waited, curve, curve, EDGES, users, seed=0, resamples=10)
     assert all(metric == {"value": 0, "low": 0, "high": 0} for metric in same.values())
 
