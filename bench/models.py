@@ -109,7 +109,7 @@ def predictions(asked: AskedTask, train: Examples, test: Examples, tiles: Tiles,
 def share_beyond(days: int, train: Examples, test: Examples) -> Matrix:
     """The rule that people use: gone who has not bought for so many days; as a probability, the share that was in training."""
     beyond = train.column("orders_recency") > days
-    return np.where(test.column("orders_recency") > days, train.y[beyond].mean(), train.y[~beyond].mean())
+    return np.asarray(np.where(test.column("orders_recency") > days, train.y[beyond].mean(), train.y[~beyond].mean()))
 
 
 def with_margin(measured: Measured) -> Measured:

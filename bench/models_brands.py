@@ -25,7 +25,7 @@ from features.sources.batch import Batch, canonical_events, canonical_products
 from features.store import SnapshotStore, read_snapshot
 from features.tiles import Tiles, open_tiles
 from training.baselines import baselines_of
-from training.evaluate import evaluate
+from training.evaluate import Interval, evaluate, interval_of
 from training.examples import Examples, make_examples, usable_features
 from training.fit import BLEND, INDICATIVE, core_of
 from training.models import Recipe
@@ -72,7 +72,7 @@ def measure_brands(row: Experiment, market: Tiles, snapshots: SnapshotStore, wor
         learned += len(train)
         say(f"  brand {brand}: AUC {area(*told[-1]):.3f}, {int(train.y.sum())} of {len(train)} positive in training")
     return {
-        "metrics": {name: mean_over_brands(told, name) for name in told[0][1]},
+        "metrics": {name: mean_over_brands(told, name, RESAMPLES if name == "model" else 0) for name in told[0][1]},
         "gains": {},
         "by_cutoff": {},
         "horizon_days": HORIZON,
@@ -141,7 +141,7 @@ def area(test: Examples, told: Mapping[str, Any]) -> float:
     return float(evaluate(test.y, told["model"], test.users, seed=0, resamples=0, calibrated=False)["auc"]["value"] or 0.0)
 
 
-def mean_over_brands(told: list[tuple[Examples, dict[str, Any]]], name: str) -> dict[str, dict[str, float]]:
+def mean_over_brands(told: list[tuple[Examples, dict[str, Any]]], name: str, resamples: int) -> dict[str, Interval]:
     """AUC and lift of one predictor, averaged over the brands; a resample draws the same households for every brand."""
     households = np.unique(np.concatenate([test.users for test, _ in told]).astype(str))
     places = [np.searchsorted(households, test.users.astype(str)) for test, _ in told]
@@ -156,6 +156,5 @@ def mean_over_brands(told: list[tuple[Examples, dict[str, Any]]], name: str) -> 
         return [float(value) for value in np.mean(found, axis=0)]
 
     values = once(np.ones(len(households), dtype=np.int64))
-    draws = np.array([once(random.multinomial(len(households), np.full(len(households), 1 / len(households)))) for _ in range(RESAMPLES)])
-    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
-    return {metric: {"value": values[place], "low": float(low[place]), "high": float(high[place])} for place, metric in enumerate(("auc", "lift_10"))}
+    draws = [once(random.multinomial(len(households), np.full(len(households), 1 / len(households)))) for _ in range(resamples)]
+    return {metric: interval_of(values[place], [draw[place] for draw in draws]) for place, metric in enumerate(("auc", "lift_10"))}

@@ -26,7 +26,6 @@
 
 # %%
 import os
-import tempfile
 from datetime import timedelta
 from pathlib import Path
 
@@ -147,10 +146,7 @@ pd.DataFrame({who: gained["auc"] for who, gained in evidence["gains"].items()}).
 # Its siblings (ROC, precision-recall, reliability, lift, stability over time, importance) lie in the same run.
 
 # %%
-with tempfile.TemporaryDirectory() as scratch:
-    plots = Path(tracking.client.download_artifacts(champion.run_id, "plots", scratch))
-    picture = Image(data=(plots / "gains.png").read_bytes())
-picture
+Image(data=tracking.pictures(champion)["gains"])
 
 # %% [markdown]
 # ### Why it was let through, or not

@@ -42,11 +42,12 @@ def metrics_table(candidate: Candidate) -> str:
     metrics, words = candidate.evidence.metrics, candidate.served.about["baselines"]
     names = KINDS[candidate.asked.kind].shown
     head = "| | " + " | ".join(names) + " |\n|---|" + "---|" * len(names)
-    rows = [f"| {words.get(who, who)} | " + " | ".join(_cell(measured.get(name, UNKNOWN)) for name in names) + " |" for who, measured in metrics.items()]
+    rows = [f"| {words.get(who, who)} | " + " | ".join(cell(measured.get(name, UNKNOWN)) for name in names) + " |" for who, measured in metrics.items()]
     return "\n".join([head, *rows])
 
 
-def _cell(measured: dict[str, float | None]) -> str:
+def cell(measured: dict[str, float | None]) -> str:
+    """A measured value with its 95 % interval, as text."""
     value, low, high = measured["value"], measured["low"], measured["high"]
     if value is None:
         return "-"
@@ -75,7 +76,7 @@ def _slices(candidate: Candidate) -> list[str]:
     tables = []
     for name, found in candidate.evidence.slices.items():
         rows = [
-            f"| {value} | {measured['rows']['value']:,.0f} | " + " | ".join(_cell(measured[name]) for name in names) + " |" for value, measured in found.items()
+            f"| {value} | {measured['rows']['value']:,.0f} | " + " | ".join(cell(measured[name]) for name in names) + " |" for value, measured in found.items()
         ]
         tables.append(f"By {name}:\n\n" + "\n".join([head, *rows]))
     return ["## Parts of the users", *tables] if tables else []

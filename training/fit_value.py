@@ -64,10 +64,10 @@ def fit_worth(buyers: Matrix, horizon: int, rows: Examples, columns: tuple[str, 
 
 
 def at_level(model: Made, rows: Examples, X: Matrix) -> Made:
-    """The model with its sum scaled to what was spent after the last labelled cutoff."""
+    """The model with its sum scaled to what was spent after the last labelled cutoff; as it is where nobody spent anything."""
     last = _last(rows)
-    told = float(model.scores(X[last]).sum())
-    return replace(model, level=float(np.asarray(rows.amount)[last].sum()) / told) if told > 0 else model
+    told, spent = float(model.scores(X[last]).sum()), float(np.asarray(rows.amount)[last].sum())
+    return replace(model, level=model.level * spent / told) if told > 0 and spent > 0 else model
 
 
 def _last(rows: Examples) -> npt.NDArray[np.bool_]:

@@ -145,6 +145,12 @@ class Tracking:
             number = models[0].aliases.get(alias) if models else None
             return self._version(task, self.client.get_model_version(self._model(task), str(number))) if number else None
 
+    def versions(self, task: str) -> list[Version]:
+        """Every registered version of a task, oldest first."""
+        with self._reachable():
+            found = self.client.search_model_versions(f"name = '{self._model(task)}'", max_results=1000)
+        return [self._version(task, version) for version in sorted(found, key=lambda version: int(version.version))]
+
     def promote(self, version: Version) -> None:
         """Make a version the champion and the champion the previous one; the caller holds the lock.
 
@@ -188,6 +194,12 @@ class Tracking:
         """What was measured before the version was registered."""
         with tempfile.TemporaryDirectory() as scratch, self._reachable():
             return dict(read_json(Path(self.client.download_artifacts(version.run_id, "evidence.json", scratch))))
+
+    def pictures(self, version: Version) -> dict[str, bytes]:
+        """The pictures that were drawn of it, by name, as PNG."""
+        with tempfile.TemporaryDirectory() as scratch, self._reachable():
+            folder = Path(self.client.download_artifacts(version.run_id, "plots", scratch))
+            return {path.stem: path.read_bytes() for path in sorted(folder.glob("*.png"))}
 
     # --- inside -----------------------------------------------------------------------------------------------------
 

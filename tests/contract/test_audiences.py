@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -84,7 +85,8 @@ def test_expected_is_the_sum_of_probabilities_and_the_best_beat_chance(release, 
 
 
 def test_equal_scores_stand_in_the_order_of_ids(release):
-    flat = release.scores["churn"].__class__(*(np.where(np.isnan(values), np.nan, 0.5) for values in vars(release.scores["churn"]).values()))
+    scores = release.scores["churn"]
+    flat = replace(scores, score=np.where(np.isnan(scores.score), np.nan, 0.5))
     tied = release.__class__(**{**vars(release), "scores": {"churn": flat}})
     assert members(tied, Rule("churn", top_n=50)) == sorted(members(tied, Rule("churn", top_n=1_000)))[:50]
 

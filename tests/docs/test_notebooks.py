@@ -14,6 +14,11 @@ from nbclient import NotebookClient
 from features.workspace import Workspace
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.py"))
+SHOWN = {
+    "01_first_look": ("beats rule", "largest difference **0**", "NOT_FOUND"),
+    "02_models": ("challenger", "recency rule", "in_the_best_tenth", "rank correlation **", "beats bgnbd", "shuffled labels", "is champion"),
+}
+PICTURES = {"01_first_look": 1, "02_models": 4}
 LOGIC = (ast.FunctionDef, ast.ClassDef, ast.For, ast.While, ast.If, ast.Try)
 
 
@@ -39,13 +44,12 @@ def test_a_notebook_warns_of_nothing(executed: list[tuple[str, list[dict]]]) -> 
     assert [output["text"] for _, outputs in executed for output in outputs if output["output_type"] == "stream"] == []
 
 
-def test_the_first_look_shows_the_picture_the_gate_and_equal_scores(executed: list[tuple[str, list[dict]]]) -> None:
+def test_a_notebook_shows_its_pictures_and_what_it_is_about(executed: list[tuple[str, list[dict]]], request: pytest.FixtureRequest) -> None:
+    name = request.node.callspec.params["executed"].stem
     shown = [output.get("data", {}) for _, outputs in executed for output in outputs]
     text = "\n".join(data.get("text/markdown", data.get("text/plain", "")) for data in shown)
-    assert any("image/png" in data for data in shown)
-    assert "beats rule" in text
-    assert "largest difference **0**" in text
-    assert "NOT_FOUND" in text
+    assert sum("image/png" in data for data in shown) == PICTURES[name]
+    assert [phrase for phrase in SHOWN[name] if phrase not in text] == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

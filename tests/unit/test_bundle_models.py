@@ -62,6 +62,7 @@ def made() -> dict[str, Model]:
     }
 
 
+ONE_MORE_COLUMN = ("hazard", "uplift")  # their trees also see the step or the arm, whose share, kept with the start, differs a little from row to row
 KINDS = (*MODELS, "uplift of two lines", "uplift of one line")
 
 
@@ -148,9 +149,9 @@ def test_every_row_alone_scores_as_in_a_thousand(bundle: Bundle) -> None:
 
 
 def test_every_row_alone_is_explained_as_among_others(bundle: Bundle) -> None:
-    rows = rows_of(60, len(bundle.features), seed=5)
+    rows, few = rows_of(100, len(bundle.features), seed=5), range(0, 100, 9)
     whole = np.ascontiguousarray(bundle.contributions(rows))
-    assert np.concatenate([bundle.contributions(rows[[row]]) for row in range(60)]).tobytes() == whole.tobytes()
+    assert np.concatenate([bundle.contributions(rows[[row]]) for row in few]).tobytes() == whole[few].tobytes()
 
 
 def test_the_shares_of_a_row_add_up_to_what_is_explained(bundle: Bundle, kind: str) -> None:
@@ -158,7 +159,8 @@ def test_the_shares_of_a_row_add_up_to_what_is_explained(bundle: Bundle, kind: s
     shares = bundle.contributions(rows)
     assert shares.shape == (400, len(bundle.features) + 1)
     assert np.isfinite(shares).all()
-    assert len(set(shares[:, -1])) == 1  # what everybody starts from
+    if kind not in ONE_MORE_COLUMN:
+        assert len(set(shares[:, -1])) == 1  # what everybody starts from
     assert np.abs(shares[:, :-1]).max() > 1e-3
     np.testing.assert_allclose(shares.sum(axis=1), EXPLAINED[kind.split()[0]](bundle.model, rows), rtol=0, atol=1e-8)
 

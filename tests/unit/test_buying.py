@@ -52,17 +52,17 @@ def customers(count: int, seed: int = 0) -> Matrix:
         ((50, 30, NEVER), (0, 0, 29)),
         ((10, 30, 0), (0, 0, 29)),
     ],
-    ids=["one order, yesterday", "one order", "never ordered", "two orders", "four orders, the last one yesterday"]
-    + ["a gap is missing", "the last order is missing", "the last before the first", "no gap"],
-)
+    ids=[
+        "one order, yesterday", "one order", "never ordered", "two orders", "four orders, the last one yesterday", "a gap is missing",
+        "the last order is missing, which only explanations ask about", "the last before the first", "no gap",
+    ],
+)  # fmt: skip
 def test_a_history_is_three_numbers(row: tuple[float, ...], history: tuple[float, ...]) -> None:
-    if row[0] != row[0] and row[1] == row[1]:
-        history = (1, 0, 29)  # a mixture that only explanations ask about: at least one repeat, of which nothing is known
     assert tuple(float(part[0]) for part in history_of(np.array([row], dtype=float))) == history
 
 
 @given(st.lists(st.integers(0, 99), min_size=1, max_size=12))
-@settings(max_examples=200)
+@settings(max_examples=50)
 def test_a_history_from_features_is_that_from_the_order_days(days: list[int]) -> None:
     known = histories(pd.DataFrame({"user_id": "u", "day": days, "value_cents": 100}), cutoff=100)
     ordered = sorted(set(days))
@@ -169,7 +169,7 @@ def test_shares_add_up_are_alike_for_likes_and_nothing_for_who_adds_nothing(numb
 
 
 def test_the_shares_of_a_customer_are_the_mean_over_all_orders_of_telling() -> None:
-    for row in customers(5, seed=5):
+    for row in customers(2, seed=5):
         oracle = by_permutations(lambda mixed: np.log(WORTH.scores(mixed)), row, np.array(WORTH.usual))
         np.testing.assert_allclose(WORTH.contributions(row[None])[0], oracle, atol=1e-9)
 

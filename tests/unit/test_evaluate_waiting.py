@@ -84,9 +84,11 @@ def test_two_who_came_in_one_step_or_never_came_are_no_pair() -> None:
 
 
 def test_equal_curves_are_a_tie_wherever_they_stand() -> None:
-    random = np.random.default_rng(0)  # a dot product of 1003 equal rows of 13 numbers gives two different numbers
-    waited = random.integers(0, 13, 1003).astype(float)
-    assert values(waited, np.tile(np.sort(random.random(13))[::-1], (1003, 1)), tuple(range(1, 14)))["c_index"] == pytest.approx(0.5, abs=1e-12)
+    random, edges = np.random.default_rng(0), (1, 2, 5, 10, 22, 46, 100, 215, 464, 1_000, 2_154, 4_641, 9_999)
+    waited = random.integers(0, 9_999, 1_003).astype(float)
+    for _ in range(10):  # a dot product of equal rows gives two different numbers for some of these curves
+        curve = np.tile(np.sort(random.random(13))[::-1], (1_003, 1))
+        assert values(waited, curve, edges)["c_index"] == pytest.approx(0.5, abs=1e-12)
 
 
 def test_a_straight_curve_holds_eight_of_ten_days() -> None:
@@ -127,7 +129,7 @@ def ends_of_days(edges: tuple[int, ...]) -> list[int]:
 
 
 @given(FEW)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_the_c_index_is_that_of_all_pairs_and_the_brier_score_that_of_all_days(drawn: list[tuple[float, list[int]]]) -> None:
     waited, curve = rows_of(drawn)
     if np.isnan(waited).all():
@@ -193,7 +195,7 @@ def test_what_cannot_be_evaluated_is_refused_with_the_reason() -> None:
 # --- the gate -------------------------------------------------------------------------------------------------------
 
 
-def shop(rows: int = 1_500) -> tuple[Examples, Floats]:
+def shop(rows: int = 600) -> tuple[Examples, Floats]:
     """Two kinds of people, told apart by the first column, and their true curves."""
     often, seldom = constant(0.1, rows, EDGES, seed=1), constant(0.01, rows, EDGES, seed=2)
     which = np.arange(rows) % 2 == 0

@@ -11,9 +11,11 @@ from training.slices import LEAST, MOST_VALUES, measurable, slices_of
 
 @pytest.mark.parametrize(
     ("days", "band"),
-    [(1, "1 to 7"), (7, "1 to 7"), (8, "8 to 30"), (30, "8 to 30"), (31, "31 to 90"), (90, "31 to 90"), (91, "91 to 180")]
-    + [(180, "91 to 180"), (181, "181 to 365"), (365, "181 to 365"), (366, "over 365"), (9_999, "over 365"), (np.nan, "never")],
-)
+    [
+        (1, "1 to 7"), (7, "1 to 7"), (8, "8 to 30"), (30, "8 to 30"), (31, "31 to 90"), (90, "31 to 90"), (91, "91 to 180"),
+        (180, "91 to 180"), (181, "181 to 365"), (365, "181 to 365"), (366, "over 365"), (9_999, "over 365"), (np.nan, "never"),
+    ],
+)  # fmt: skip
 def test_a_band_holds_its_upper_edge(days: float, band: str) -> None:
     found = slices_of(pd.DataFrame({"orders_recency": [3.0, days], "orders_tenure": [400.0, days], "activity_recency": [days, np.nan]}))
     assert {name: list(values) for name, values in found.items()} == {

@@ -64,6 +64,27 @@ def test_the_former_champion_becomes_the_previous_one(tracking, bundle):
     assert tracking.with_alias("aliases", CHAMPION) == first
 
 
+def test_versions_come_in_the_order_of_their_making_and_not_of_their_digits(tracking, bundle):
+    assert tracking.versions("unheard_of") == []
+    made = [register(tracking, bundle, "many") for _ in range(11)]
+    assert tracking.versions("many") == made
+    assert [version.number for version in made] == [str(number) for number in range(1, 12)]
+
+
+def test_pictures_come_back_by_their_names(tracking, bundle, tmp_path):
+    version = register(tracking, bundle, "drawn")
+    (tmp_path / "plots").mkdir()
+    for name in ("roc.png", "gains.png", "notes.txt"):
+        (tmp_path / "plots" / name).write_bytes(name.encode())
+    tracking.log_directory(version.run_id, tmp_path)
+    assert tracking.pictures(version) == {"gains": b"gains.png", "roc": b"roc.png"}
+
+
+def test_a_run_without_pictures_says_so(tracking, bundle):
+    with pytest.raises(TrackingUnavailable):
+        tracking.pictures(register(tracking, bundle, "not drawn"))
+
+
 def test_a_registered_bundle_comes_back_to_the_bit(tracking, bundle):
     loaded = tracking.load(register(tracking, bundle, "bytes"))
     assert loaded.digest == bundle.digest
