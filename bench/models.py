@@ -65,8 +65,13 @@ def measure(row: Experiment, tiles: Tiles, store: SnapshotStore) -> dict[str, An
             told.setdefault(name, np.zeros((len(test), *values.shape[1:])))[rows] = values
     kind = KINDS[asked.kind]
     by_cutoff = {cutoff: test.as_of == cutoff for cutoff in row.test}
+    metrics = {name: with_margin(kind.evaluate(test, values, RESAMPLES)) for name, values in told.items()}
+    if asked.kind == "date":
+        metrics["model"] |= {
+            f"{metric}_to_bgnbd": over(metrics["model"][metric], metrics["bgnbd"][metric]) for metric in ("integrated_brier", "restricted_mae")
+        }
     return {
-        "metrics": {name: with_margin(kind.evaluate(test, values, RESAMPLES)) for name, values in told.items()},
+        "metrics": metrics,
         "gains": {name: kind.gain(kind.difference(test, told["model"], values)) for name, values in told.items() if name != "model"},
         "by_cutoff": {
             cutoff.isoformat(): {name: kind.evaluate(test.take(rows), values[rows], 0)[kind.main]["value"] for name, values in told.items()}
@@ -136,6 +141,11 @@ def run(name: str, data: Path, work: Path) -> dict[str, Any]:
 def say(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+def over(measured: Measured, base: Measured) -> Measured:
+    """A measure, with its interval, as a share of what another had."""
+    return {part: None if value is None else value / base["value"] for part, value in measured.items()}
 
 
 def main() -> None:

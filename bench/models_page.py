@@ -28,6 +28,8 @@ WORDS = {
     "log_loss": "log-loss",
     "ece_above_floor": "ECE above its floor",
     "integrated_brier": "integrated Brier",
+    "integrated_brier_to_bgnbd": "integrated Brier over that of BG/NBD",
+    "restricted_mae_to_bgnbd": "restricted MAE over that of BG/NBD",
     "restricted_mae": "restricted MAE, days",
     "gini": "normalised Gini",
     "decile_mape": "decile MAPE",

@@ -29,7 +29,7 @@ PRODUCTS = [
     )
 ]
 PASSIVE = {"order", "order_item", "order_cancelled", "refund", "coupon_received", "coupon_redeemed", "delivered", "delivery_late", "referral"}
-PASSIVE |= {"campaign_received", "unsubscribed", "sample_received", "identified", "tier_changed", "attribute_set"}
+PASSIVE |= {"campaign_received", "held_out", "unsubscribed", "sample_received", "identified", "tier_changed", "attribute_set"}
 ACTIVE = tuple(event for event in EVENTS if event not in PASSIVE)
 INTEREST = {"awareness": ("page_view", "product_view"), "weak": ("favourite", "review_read", "support", "search"), "strong": ("cart_add", "checkout")}
 
