@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from features.cycle import repurchase_cycle
-from features.errors import LabelWindowOpen, NoUsableData
+from features.errors import BundleRefused, LabelWindowOpen, NoUsableData
 from features.files import code_digest, digest_of, exclusive
 from features.logs import log, step
 from features.shopfile import Shop
 from features.snapshot import recipe_digest
 from features.tiles import Tiles
 from features.workspace import Workspace
+from training.bundle import Bundle
 from training.card import grade_of, metrics_table, model_card
 from training.fit import Candidate, fit_task
 from training.gates import Decision, best_baseline, decide
@@ -25,7 +26,7 @@ from training.kinds import KINDS
 from training.record import record_candidate
 from training.task import AskedTask
 from training.tasks import tasks_for
-from training.tracking import CHAMPION, Tracking
+from training.tracking import CHAMPION, Tracking, Version
 
 CODE = code_digest(Path(__file__).parent)
 
@@ -122,6 +123,15 @@ def _train(workspace: Workspace, tracking: Tracking, tiles: Tiles, until: date, 
     return outcomes
 
 
+def _rival(tracking: Tracking, champion: Version) -> Bundle | None:
+    """The champion's evaluated bundle; one that cannot be read could not be served either, so it holds nobody up."""
+    try:
+        return tracking.load(champion, "evaluated")
+    except BundleRefused as error:
+        log.warning("champion cannot be read and is not compared", extra={"facts": {"task": champion.task, "reason": str(error)}})
+        return None
+
+
 def _judge_and_log(
     tracking: Tracking, candidate: Candidate, parent: str, key: str, until: date, promote: bool, signed_off: Sequence[str]
 ) -> tuple[Outcome, Decision]:
@@ -130,7 +140,7 @@ def _judge_and_log(
     champion = tracking.with_alias(task, CHAMPION)
     # A baseline that serves as champion is beaten by the rule on baselines.
     is_model = champion is not None and champion.tags.get("encore.kind") == "model"
-    rival = tracking.load(champion, "evaluated") if champion and is_model else None
+    rival = _rival(tracking, champion) if champion and is_model else None
     if rival and rival.about["horizon_days"] != candidate.asked.horizon:
         log.warning("champion answers for another horizon and is not compared", extra={"facts": {"task": task, "days": rival.about["horizon_days"]}})
         rival = None

@@ -84,7 +84,7 @@ def test_a_step_outside_a_retrain_beats_nothing(tmp_path):
         pass
     with step("publish: champions"):
         pass
-    assert beats(tmp_path) == [("", "start"), ("", "end")]
+    assert set(beats(tmp_path)) == {("", "start"), ("", "end")}  # often within one millisecond
 
 
 def test_a_retrain_that_fails_still_says_that_it_ended(tmp_path):
