@@ -258,8 +258,10 @@ def test_a_feature_that_knows_the_treatment_is_refused_even_if_it_is_constant_in
 
 
 def test_treatment_by_lot_is_accepted_even_in_small_trials():
-    for seed in range(15):
-        require_random_assignment(measure_assignment(simulated(300, 0.2, seed=seed)[0]))
+    found = [measure_assignment(simulated(300, 0.2, seed=seed)[0]) for seed in range(15)]
+    assert [reason for assignment in found for reason in assignment.reasons if not reason.passed] == []
+    for assignment in found:
+        require_random_assignment(assignment)
 
 
 def test_too_few_outcomes_are_refused_with_the_counts():
