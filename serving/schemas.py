@@ -39,7 +39,7 @@ class ReasonBody(BaseModel):
     feature: str
     text: Annotated[str, Field(examples=["days since the last order: 3"])]
     value: float | None
-    contribution: Annotated[float, Field(description="Signed share of the log-odds; with all other features they add up exactly.")]
+    contribution: Annotated[float, Field(description="Signed share of the log-odds (of a value, its logarithm); all features add up exactly.")]
     effect: Literal["raises", "lowers"]
     actionable: Annotated[bool, Field(description="Whether marketing can change it.")]
 

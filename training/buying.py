@@ -109,7 +109,7 @@ class Worth:
     def details(self, rows: Matrix) -> dict[str, Vector]:
         """The two factors."""
         orders, each = self._parts(rows)
-        return {"expected_orders": orders, "value_per_order": each * self.level}
+        return {"expected_orders": orders, "cents_per_order": each * self.level}
 
     def contributions(self, rows: Matrix) -> Matrix:
         """Rows x 5: exact signed shares of the logarithm of the expected cents."""

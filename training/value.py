@@ -46,7 +46,7 @@ class Value:
 
     def details(self, rows: Matrix) -> dict[str, Vector]:
         """The two factors: the chance of any spend, and the cents expected if there is some."""
-        return {"probability": self.buys.scores(rows), "value_if_any": np.exp(self._amounts.raw(rows)) * self.level}
+        return {"probability": self.buys.scores(rows), "cents_if_any": np.exp(self._amounts.raw(rows)) * self.level}
 
     def contributions(self, rows: Matrix) -> Matrix:
         """Rows x (features + 1): exact signed shares of the logarithm of the expected cents.

@@ -136,7 +136,7 @@ def test_the_expectation_is_the_chance_times_the_amount_times_the_level() -> Non
     rows = np.array([[0, 0], [UP, 0], [0, UP], [np.nan, np.nan]])
     chance = 1 / (1 + np.exp(-np.array([0, 1, -1, 0])))
     np.testing.assert_allclose(value.details(rows)["probability"], chance)
-    np.testing.assert_allclose(value.details(rows)["value_if_any"], 1_000)  # 500 cents for everybody, twice that to meet the sum
+    np.testing.assert_allclose(value.details(rows)["cents_if_any"], 1_000)  # 500 cents for everybody, twice that to meet the sum
     np.testing.assert_allclose(value.scores(rows), 1_000 * chance)
 
 
