@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 DATA ?=
+# Two processes, a file in one of them, the long files first.
+SHARED := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-quick test-long check format bench bench-models docs lock clean
 
@@ -10,7 +12,7 @@ demo: $(INSTALLED)  ## raw data -> models -> a live service; ONCE=1 ends by itse
 	$(BIN)/encore demo --workspace workspace $(if $(ONCE),--once)
 
 test: $(INSTALLED)  ## the whole suite, under 10 minutes on 2 cores
-	$(BIN)/python -m pytest -m "not long" tests/spec tests/unit tests/contract tests/property tests/evidence tests/faults tests/e2e tests/docs
+	$(BIN)/python -m pytest -m "not long" $(SHARED) tests/e2e tests/docs tests/faults tests/evidence tests/property tests/contract tests/spec tests/unit
 
 test-quick: $(INSTALLED)  ## the part that takes under a minute: units, contracts, what each feature is
 	$(BIN)/python -m pytest -m "not long" -x tests/unit tests/contract tests/spec/test_views.py tests/spec/test_log.py tests/spec/test_cycle.py

@@ -86,6 +86,10 @@ class TrackingUnavailable(EncoreError):
     """MLflow could not be reached or answered with an error."""
 
 
+class WorkerLost(EncoreError):
+    """A process that did part of the work was ended from outside."""
+
+
 class MissingExtra(EncoreError):
     """A part of Encore was asked for whose dependencies are not installed here."""
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from features.errors import UnknownName
-from features.shop_events import CANCELLED, DEPARTMENTS, all_events, catalogue, receipts
+from features.shop_events import CANCELLED, DEPARTMENTS, REDEEMS, all_events, catalogue, receipts
 from features.sources.batch import Batch, canonical_products
 
 Floats = npt.NDArray[np.float64]
@@ -70,7 +70,7 @@ def order_probability(shop: SimulatedShop, as_of: date, horizon: int) -> pd.Seri
     Exact without campaigns: what campaigns of those days add is not in it. Users who arrive at `as_of` or later have
     no value; those who had left have 0.
     """
-    return _chance(shop, as_of, horizon, np.zeros(len(shop.truth)))
+    return _chance(shop, as_of, horizon, np.zeros(len(shop.truth)), 1 - CANCELLED)
 
 
 def campaign_lift(shop: SimulatedShop, campaign: str) -> pd.Series:
@@ -79,16 +79,38 @@ def campaign_lift(shop: SimulatedShop, campaign: str) -> pd.Series:
     Raises:
         UnknownName: no such campaign.
     """
-    drawn = shop.campaigns[shop.campaigns["campaign"] == campaign]
-    if drawn.empty:
-        raise UnknownName("campaign", campaign, shop.campaigns["campaign"].unique())
+    drawn = _drawn(shop, campaign)
     start, days, effect = drawn[["start", "valid_days", "effect"]].iloc[0]
-    treated = _chance(shop, start, days, effect * shop.truth["sensitivity"].to_numpy())
+    treated = _chance(shop, start, days, effect * shop.truth["sensitivity"].to_numpy(), 1 - CANCELLED)
     return (treated - order_probability(shop, start, days)).reindex(drawn["user_id"])
 
 
-def _chance(shop: SimulatedShop, as_of: date, horizon: int, effect: Floats) -> pd.Series:
-    """Backwards over the days of the window: the chance of no order from each of the two interests, then one minus."""
+def redemption_probability(shop: SimulatedShop, campaign: str) -> pd.Series:
+    """Chance that a coupon of the campaign is redeemed, per user who received it, given the latent state on the day before.
+
+    Raises:
+        UnknownName: no such campaign.
+    """
+    drawn = _drawn(shop, campaign)
+    start, days, effect = drawn[["start", "valid_days", "effect"]].iloc[0]
+    sensitivity = shop.truth["sensitivity"].to_numpy()
+    redeems = _chance(shop, start, days, effect * sensitivity, REDEEMS[0] + REDEEMS[1] * sensitivity[:, None])
+    return redeems.reindex(drawn.loc[drawn["treated"], "user_id"])
+
+
+def _drawn(shop: SimulatedShop, campaign: str) -> pd.DataFrame:
+    drawn = shop.campaigns[shop.campaigns["campaign"] == campaign]
+    if drawn.empty:
+        raise UnknownName("campaign", campaign, shop.campaigns["campaign"].unique())
+    return drawn
+
+
+def _chance(shop: SimulatedShop, as_of: date, horizon: int, effect: Floats, counts: Floats | float) -> pd.Series:
+    """Backwards over the days of the window: the chance of no order that counts from each of the two interests, then one minus.
+
+    Args:
+        effect: what an offer adds to a user's order rate, as a share of it. counts: chance that an order counts, per user or for all.
+    """
     today = (as_of - shop.start).days
     if not 1 <= today <= shop.interest.shape[1]:
         raise ValueError(f"as_of {as_of} is not within the {shop.interest.shape[1]} days after {shop.start}")
@@ -97,7 +119,7 @@ def _chance(shop: SimulatedShop, as_of: date, horizon: int, effect: Floats) -> p
     none = np.ones((len(truth), 2))
     for day in range(today + horizon - 1, today - 1, -1):
         rate = truth["order_rate"].to_numpy() * (1 + effect) * _weekday(shop.start, np.array([day]))
-        quiet = 1 + np.expm1(-rate[:, None] * WARMTH) * (1 - CANCELLED)
+        quiet = 1 + np.expm1(-rate[:, None] * WARMTH) * counts
         none = 1 - stays + stays * ((quiet * none) @ TURN.T)
     chance = 1 - none[np.arange(len(truth)), shop.interest[:, today - 1]]
     alive = (truth["alive_until"] > today - 1).to_numpy()

@@ -19,6 +19,7 @@ DEPARTMENTS = ("care", "kitchen", "garden", "paper")
 PRODUCTS_EACH, CATEGORIES_EACH, BRANDS = 30, 3, 10
 FULL_SIZE, SAMPLE = "care-full-size", "care-sample"
 CANCELLED, REFUNDED, RATED = 0.03, 0.04, 0.3  # shares of orders, of orders, of deliveries
+REDEEMS = (0.3, 0.65)  # chance that an order redeems an offer that its user holds: so much, and so much times the sensitivity
 TIER_CENTS = (10_000, 30_000, 80_000)  # spend that lifts a user to rank 1, 2, 3
 BROWSING = {"page_view": 0.35, "product_view": 0.38, "search": 0.10, "favourite": 0.05, "cart_add": 0.08, "checkout": 0.02, "member_centre": 0.02}
 WITH_PRODUCT = ("product_view", "favourite", "cart_add")
@@ -112,7 +113,7 @@ def _orders(rng: np.random.Generator, truth: pd.DataFrame, campaigns: pd.DataFra
     orders["order_id"] = "order-" + orders.index.astype("string")
     orders["cancelled"] = rng.random(len(user)) < CANCELLED
     offered = _offers(campaigns, truth, start, user, day)
-    orders["redeemed"] = offered.notna().to_numpy() & (rng.random(len(user)) < 0.3 + 0.65 * sensitivity)
+    orders["redeemed"] = offered.notna().to_numpy() & (rng.random(len(user)) < REDEEMS[0] + REDEEMS[1] * sensitivity)
     orders["campaign"] = offered.where(orders["redeemed"])
     on_sale = rng.random(len(user)) < 0.1 + 0.6 * sensitivity
     orders["off"] = np.where(on_sale, rng.uniform(0.05, 0.3, len(user)), 0)

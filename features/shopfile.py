@@ -49,6 +49,7 @@ class Shop:
         rates: a CSV of dated currency rates, see `features.rates`.
         tiers: growth value from which each membership rank is reached, rank 0 first.
         daily_use: product or category -> pieces used up in a day, where goods are used up.
+        on_drift: what a retrain does when features drifted since the champion was trained: "continue" or "stop".
         rfm: where recency, frequency and money split buyers: "median", "mean" or a quantile between 0 and 1.
         path: the file this was read from; relative paths of sources start at its folder.
     """
@@ -68,6 +69,7 @@ class Shop:
     tiers: tuple[int, ...] = ()
     daily_use: Mapping[str, float] = field(default_factory=dict)
     rfm: str | float = "median"
+    on_drift: str = "continue"
     path: Path = Path("encore.toml")
 
     @property
@@ -78,7 +80,8 @@ class Shop:
 
 
 SHOP_KEYS = ("name", "zone", "currency", "sources", "horizons", "windows", "goals", "signed_off", "interest", "attributes", "tasks", "rates",
-             "tiers", "daily_use", "rfm")  # fmt: skip
+             "tiers", "daily_use", "rfm", "on_drift")  # fmt: skip
+ON_DRIFT = ("continue", "stop")
 
 
 def read_shop(path: Path) -> Shop:
@@ -113,6 +116,7 @@ def read_shop(path: Path) -> Shop:
         tiers=tuple(content.get("tiers", ())),
         daily_use=content.get("daily_use", {}),
         rfm=content.get("rfm", "median"),
+        on_drift=content.get("on_drift", "continue"),
         path=path,
     )
 
@@ -138,6 +142,8 @@ def _problems(content: Mapping[str, Any], text: str) -> list[str]:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", level) or level in TAKEN:
             problems.append(f"{_line(level, text)}interest level '{level}' needs another name: small letters and digits, not one of Encore's own columns")
         problems += [_unknown(event, tuple(EVENTS), text, f"event in interest level '{level}'") for event in events if event not in EVENTS]
+    if (choice := content.get("on_drift", "continue")) not in ON_DRIFT:
+        problems.append(_unknown(str(choice), ON_DRIFT, text, "choice for 'on_drift'"))
     for source in content.get("sources", ()):
         problems += _source_problems(source, text)
     return problems

@@ -32,11 +32,13 @@ class Derived:
         inputs: full names of features; the column is left out where one of them is.
         compute: (feature name -> values of all users, norms of the shop) -> values.
         accumulates: norms enter the value that drift while the log is young.
+        ageless: what its inputs gain with the age of the log, the value does not.
     """
 
     inputs: tuple[str, ...]
     compute: Callable[[Values, Norms], npt.NDArray[np.float64] | pa.DictionaryArray]
     accumulates: bool = False
+    ageless: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def features_of(view: FeatureView, kinds: frozenset[str], interest: Mapping[str,
                 inputs = [{**known, **mine}.get(needed) for needed in source.inputs]
                 found = [feature for feature in inputs if feature is not None]
                 is_there, looks_back = len(found) == len(inputs), max((feature.looks_back for feature in found), default=0)
-                looks_back = EVER if source.accumulates else looks_back
+                looks_back = EVER if source.accumulates else 0 if source.ageless else looks_back
             else:
                 is_there = all(kinds.intersection(events_behind(part, interest)) for part in source.parts(window))
                 looks_back = window if window is not None else EVER if source.accumulates else 0

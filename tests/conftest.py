@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pandas as pd
 import pytest
@@ -248,6 +252,58 @@ def client(shared_client: Client, tmp_path: Path) -> Client:
     shared_client.app.state.ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     shared_client.app.state.journey_members = ("", {})
     return shared_client
+
+
+# --- a database -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A cluster of its own on a free port of 127.0.0.1, with the user `encore`."""
+
+    port: int
+    password: str = "p@ss/w:rd"
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://encore:{quote(self.password, safe='')}@127.0.0.1:{self.port}/postgres"
+
+    def run(self, statements: str) -> None:
+        import psycopg
+
+        with psycopg.connect(host="127.0.0.1", port=self.port, user="encore", password=self.password, dbname="postgres", autocommit=True) as connection:
+            connection.execute(statements)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A real PostgreSQL; CI has to have its programs, a laptop need not."""
+    found = [Path(path).parent for path in (*sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True), shutil.which("initdb")) if path]
+    if not found:
+        missing = "PostgreSQL is not installed here (apt-get install postgresql): what needs it is not tested"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    folder = Path(tempfile.mkdtemp(prefix="encore-postgres-"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        server = PostgresServer(probe.getsockname()[1])
+    is_root = os.geteuid() == 0  # initdb refuses root
+    user = ["runuser", "-u", "postgres", "--"] if is_root else []
+    (folder / "password").write_text(server.password)
+    if is_root:
+        for path in (folder, folder / "password"):
+            shutil.chown(path, "postgres")
+    initdb = [str(found[0] / "initdb"), "-D", str(folder / "data"), "-U", "encore", f"--pwfile={folder / 'password'}", "-A", "scram-sha-256", "-N"]
+    options = f"-c listen_addresses=127.0.0.1 -c port={server.port} -c unix_socket_directories= -c fsync=off"
+    control = [str(found[0] / "pg_ctl"), "-D", str(folder / "data"), "-w"]
+    try:
+        subprocess.run([*user, *initdb], check=True, capture_output=True, cwd=folder)
+        subprocess.run([*user, *control, "-o", options, "-l", str(folder / "log"), "start"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+        yield server
+    finally:
+        subprocess.run([*user, *control, "-m", "immediate", "stop"], check=False, capture_output=True, cwd=folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 # --- the whole way --------------------------------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""What a model must beat: the one-column rule that people use today, the RFM logistic, BG/NBD. Each is a bundle, so any can be served."""
+"""What a model must beat: the one-column rule that people use today, the RFM logistic, BG/NBD, a beta-binomial share.
+
+Each is a bundle, so any can be served.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from training.btyd import fit_bgnbd
 from training.bundle import Model
 from training.buying import HISTORY, WORTH, Buying, history_of
 from training.examples import Examples
+from training.fit_share import fit_share
 from training.fit_value import fit_rate, fit_worth
 from training.fit_waiting import fit_bands, fit_returning
 from training.models import Recipe, fit, fit_platt
@@ -38,18 +42,23 @@ def baselines_of(asked: AskedTask, examples: Examples) -> dict[str, tuple[tuple[
 
 def _of_probability(asked: AskedTask) -> dict[str, tuple[tuple[str, ...], Fit]]:
     rule, rfm = (asked.task.rule,), asked.task.rfm
-    return {"rule": (rule, _logistic(rule)), "rfm": (rfm, _logistic(rfm)), "bgnbd": (HISTORY, lambda rows: fit_buying(_buyers(rows), asked.horizon, rows))}
+    return {
+        "rule": (rule, _logistic(rule)),
+        "rfm": (rfm, _logistic(rfm)),
+        "bgnbd": (HISTORY, lambda rows: fit_buying(_buyers(rows), asked.horizon, rows)),
+        "share": (asked.task.share, lambda rows: fit_share(_buyers(rows)[:, len(HISTORY) + 1 :], rows, asked.task.share)),
+    }
 
 
 def _of_rank(asked: AskedTask) -> dict[str, tuple[tuple[str, ...], Fit]]:
-    return {name: found for name, found in _of_probability(asked).items() if name != "bgnbd"}
+    return {name: found for name, found in _of_probability(asked).items() if name in ("rule", "rfm")}
 
 
 def _of_value(asked: AskedTask) -> dict[str, tuple[tuple[str, ...], Fit]]:
     columns = (*HISTORY, WORTH)
     return {
         "rule": ((asked.task.rule,), lambda rows: fit_rate(rows, asked.task.rule)),
-        "bgnbd": (columns, lambda rows: fit_worth(_buyers(rows), asked.horizon, rows, columns)),
+        "bgnbd": (columns, lambda rows: fit_worth(_buyers(rows), asked.label_days, rows, columns)),
     }
 
 

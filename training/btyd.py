@@ -15,13 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from scipy.linalg import eigh_tridiagonal
 from scipy.optimize import minimize
 from scipy.special import digamma, expit, gammaln
 
 from features.errors import NoUsableData
-from features.happened import Window
 
 Vector = npt.NDArray[np.float64]
 Loss = Callable[[Vector], tuple[float, Vector]]  # log-parameters -> value and gradient
@@ -113,7 +111,7 @@ def fit_bgnbd(frequency: npt.ArrayLike, recency: npt.ArrayLike, age: npt.ArrayLi
     unit = (count * T).sum() / customers
     tx, T = tx / unit, T / unit
     starts = [(r, r * customers / repeats, a, b) for r, a, b in BGNBD_STARTS]
-    r, alpha, a, b = _least(lambda logs: _bgnbd_loss(logs, x, tx, T, count, penalty), starts)
+    r, alpha, a, b = least(lambda logs: _bgnbd_loss(logs, x, tx, T, count, penalty), starts)
     return BgNbd(r, alpha * float(unit), a, b)
 
 
@@ -136,47 +134,8 @@ def fit_gamma_gamma(frequency: npt.ArrayLike, mean_value: npt.ArrayLike) -> Gamm
     rows = np.flatnonzero(used)[np.lexsort((value[used], x[used]))]
     x, value = x[rows], value[rows]
     unit = float(value.mean())
-    p, q_above_1, v = _least(lambda logs: _gamma_loss(logs, x, value / unit), [(p, q, q / p) for p, q in GAMMA_STARTS])
+    p, q_above_1, v = least(lambda logs: _gamma_loss(logs, x, value / unit), [(p, q, q / p) for p, q in GAMMA_STARTS])
     return GammaGamma(p, 1 + q_above_1, v * unit)
-
-
-def order_days(window: Window) -> pd.DataFrame:
-    """user_id, day and value_cents of each day on which a user placed a valid order in the window; free orders are worth 0."""
-    revenue = window.days("revenue_cents").rename(columns={"value": "value_cents"})
-    days = window.days("orders")[["user_id", "day"]].merge(revenue, how="left", on=["user_id", "day"])
-    return days.assign(value_cents=days["value_cents"].fillna(0).astype("int64"))
-
-
-def histories(days: pd.DataFrame, cutoff: int) -> pd.DataFrame:
-    """What the models know of each user with an order before the cutoff.
-
-    T runs to the day before the cutoff, the last one seen, as in the published fits. `fit_gamma_gamma` takes frequency and
-    mean_value, as published: what is asked about is repeat orders. Ask the fitted model with frequency + 1 and
-    mean_value_with_first: whoever ordered once has shown a value too, and the ranking gains by it (on CDNOW, what was spent
-    in the half-year from 1998-01-01 is ranked with a normalised Gini of .746 instead of .726).
-
-    Args:
-        days: user_id, day and value_cents, in any order; rows of one user and day are one order day.
-        cutoff: the day before whose midnight everything is history.
-
-    Returns:
-        user_id (ascending), frequency, recency and age in days, mean_value in cents per order day after the first (0 where there is
-        none), mean_value_with_first the same over all of them.
-    """
-    daily = days[days["day"] < cutoff].groupby(["user_id", "day"], as_index=False)["value_cents"].sum()
-    users = daily.groupby("user_id").agg(
-        first=("day", "first"), last=("day", "last"), days=("day", "size"), spent=("value_cents", "sum"), start=("value_cents", "first")
-    )
-    frequency = users["days"] - 1
-    return pd.DataFrame(
-        {
-            "frequency": frequency,
-            "recency": users["last"] - users["first"],
-            "age": cutoff - 1 - users["first"],
-            "mean_value": ((users["spent"] - users["start"]) / frequency.clip(lower=1)).astype("float64"),
-            "mean_value_with_first": users["spent"] / users["days"],
-        }
-    ).reset_index()
 
 
 def _log_odds_of_having_left(x: Vector, tx: Vector, T: Vector, r: float, alpha: float, a: float, b: float) -> Vector:
@@ -218,7 +177,7 @@ def _gamma_loss(logs: Vector, x: Vector, value: Vector) -> tuple[float, Vector]:
     return -float(likelihood.sum()) / len(x), -gradient / len(x)
 
 
-def _least(loss: Loss, starts: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+def least(loss: Loss, starts: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
     """The parameters of the least loss that a descent from one of the starts finds; the first of equals."""
     bounds = [(-BOX, BOX)] * len(starts[0])
     from threadpoolctl import threadpool_limits  # not installed where fitted models are only asked

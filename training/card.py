@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from training.drift import MOVED, STABLE, Drift
 from training.evaluate import grade
 from training.fit import Candidate
 from training.gates import Decision
@@ -12,16 +14,19 @@ from training.kinds import KINDS
 UNKNOWN: dict[str, float | None] = {"value": None, "low": None, "high": None}
 
 
-def model_card(candidate: Candidate, decision: Decision) -> str:
+def model_card(candidate: Candidate, decision: Decision, drift: Drift | None = None) -> str:
     """The card as Markdown."""
     about, evidence, split = candidate.served.about, candidate.evidence, candidate.split
     tested = "customers hidden from training" if candidate.asked.task.seed else "the last cutoffs, with a gap of one horizon before them"
+    if candidate.asked.extrapolation:
+        tested = f"windows of {candidate.asked.label_days} days, not of {candidate.asked.horizon}: {tested}"
     sections = [
         f"# {about['task']}",
         f"**{about['question']}**",
         f"Asked about: {about['eligible']}. Trained on {about['rows']:,} rows, {about['positives']:,} of them positive "
         f"({about['base_rate']:.1%}), cutoffs {about['first_cutoff']} to {about['last_cutoff']}.",
         f"Grade: {grade_of(decision, evidence.metrics['model'])}.",
+        *_nowcast(about),
         "## Evidence",
         f"Measured on {tested} ({split.test[0]} to {split.test[-1]}), by the same recipe fitted on cutoffs up to "
         f"{split.train[-1]}. Values with 95 % intervals from a bootstrap over customers.",
@@ -31,6 +36,7 @@ def model_card(candidate: Candidate, decision: Decision) -> str:
         "## What it looks at",
         _importance(candidate),
         *_slices(candidate),
+        *_drift(drift),
         "## When not to use it",
         _limits(candidate),
     ]
@@ -57,6 +63,8 @@ def cell(measured: dict[str, float | None]) -> str:
 
 def grade_of(decision: Decision, metrics: Any) -> str:
     """A word for how far to trust it: indicative, provisional, or the quality of its lift where it has one."""
+    if decision.extrapolation:
+        return decision.extrapolation
     if decision.indicative:
         return "indicative"
     quality = grade(metrics["lift_quality"]["value"]) if "lift_quality" in metrics else "measured"
@@ -82,8 +90,25 @@ def _slices(candidate: Candidate) -> list[str]:
     return ["## Parts of the users", *tables] if tables else []
 
 
+def _nowcast(about: Mapping[str, Any]) -> list[str]:
+    """That the level was moved, and by how much."""
+    if "nowcast" not in about:
+        return []
+    return [f"A nowcast moves its log-odds by {about['nowcast']['shift']:+.3f}: half of what the label window of {about['nowcast']['window']} asks for."]
+
+
+def _drift(drift: Drift | None) -> list[str]:
+    """The features that moved most since the champion was trained."""
+    if drift is None:
+        return []
+    words = f"The {drift.rows:,} rows of the latest cutoff against what the champion was trained on. PSI below {STABLE}: stable, above {MOVED}: drifted."
+    return ["## Drift", words, drift.table()]
+
+
 def _limits(candidate: Candidate) -> str:
     limits = ["Outside the people it is asked about (above).", "For setting prices."]
+    if candidate.asked.extrapolation:
+        limits.append(f"As a proven figure: {candidate.asked.extrapolation}.")
     if candidate.asked.kind == "rank":
         limits.append("As a probability: a look-alike's score only ranks.")
     if candidate.asked.task.trigger:

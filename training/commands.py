@@ -71,12 +71,12 @@ def retrain(
     workspace: WorkspaceOption = None,
     as_of: AsOf = None,
     task: TaskOption = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for another retrain of this workspace instead of leaving with exit code 4.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for another retrain of this workspace or shop instead of leaving with exit code 4.")] = False,
 ) -> None:
     """Train what is due, and let the gate decide which models become champion. Made for a schedule.
 
     The same data, date and settings are trained once: running it twice answers "already done". A second retrain of
-    the same workspace is refused while one runs (exit code 4). After a crash the next call resumes. Exit code 3 says
+    the same workspace, or of the same shop on another host, is refused while one runs (exit code 4). After a crash the next call resumes. Exit code 3 says
     that the gate refused a challenger; its reasons are printed and logged. For monitors it keeps metrics/retrain.prom.
     """
     place = open_workspace(workspace)

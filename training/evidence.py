@@ -20,6 +20,7 @@ from training.task import AskedTask
 
 if TYPE_CHECKING:
     from training.gates import Reason
+    from training.nowcast import Correction
     from training.uplift_evidence import UpliftEvidence
 
 SHUFFLES, SHUFFLE_ROWS, SHUFFLE_TREES = 20, 4_000, 40
@@ -37,6 +38,7 @@ class Evidence:
     alone: feature -> AUC that it has by itself, best first. shuffled: mean AUC of models trained on shuffled labels, and its
     standard error. scores: model and baseline -> what they predict of the test rows; kept in memory, never logged.
     uplift, reasons: of an effect: its curves, and what the gate says of them.
+    corrections: of a probability whose mean is off: nowcast and season, backtested. A nowcast that holds is in the model's scores.
     """
 
     metrics: Mapping[str, Measured]
@@ -49,6 +51,7 @@ class Evidence:
     scores: Mapping[str, Matrix]
     uplift: UpliftEvidence | None = None
     reasons: tuple[Reason, ...] = ()
+    corrections: tuple[Correction, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """All of it that may be stored: no row of any user."""
@@ -58,16 +61,22 @@ class Evidence:
             "by_cutoff": self.by_cutoff,
             "slices": self.slices,
             **({"uplift": self.uplift.describe()} if self.uplift else {}),
+            **{correction.name: correction.describe() for correction in self.corrections},
             "importance": self.importance,
             "auc_alone": dict(list(self.alone.items())[:20]),
             "shuffled_labels": {"mean_auc": self.shuffled[0], "standard_error": self.shuffled[1], "shuffles": SHUFFLES},
         }
 
 
-def gather_evidence(asked: AskedTask, model: Bundle, baselines: Mapping[str, Bundle], train: Examples, test: Examples) -> Evidence:
-    """Let the model and its baselines predict the test rows and measure everything."""
+def gather_evidence(
+    asked: AskedTask, model: Bundle, baselines: Mapping[str, Bundle], train: Examples, test: Examples, corrections: tuple[Correction, ...] = ()
+) -> Evidence:
+    """Let the model and its baselines predict the test rows and measure everything; the model with its nowcast, where that holds."""
     kind = KINDS[asked.kind]
     told = {name: kind.predict(bundle, test.of(bundle.features)) for name, bundle in {"model": model, **baselines}.items()}
+    for correction in corrections:
+        if correction.name == "nowcast" and correction.holds:
+            told["model"] = correction.scores
     by_cutoff = {}
     for cutoff in sorted(set(test.as_of)):
         rows = test.as_of == cutoff
@@ -82,6 +91,7 @@ def gather_evidence(asked: AskedTask, model: Bundle, baselines: Mapping[str, Bun
         alone=auc_alone(train),
         shuffled=shuffled_auc(train, test),
         scores=told,
+        corrections=corrections,
     )
 
 
@@ -91,10 +101,10 @@ def by_slice(kind: Kind, test: Examples, told: Matrix) -> dict[str, dict[str, Me
     return {name: {value: kind.evaluate(test.take(rows), told[rows], FEW) for value, rows in found.items()} for name, found in parts.items() if found}
 
 
-def importance(model: Bundle, test: Examples, rows: int = 500) -> dict[str, float]:
+def importance(model: Bundle, test: Examples, rows: int = 200) -> dict[str, float]:
     """Mean absolute contribution to the log-odds on a sample of rows, largest first."""
     chosen = np.linspace(0, len(test) - 1, min(rows, len(test))).astype(int)
-    shares = np.abs(model.contributions(test.X[chosen])[:, :-1]).mean(axis=0)
+    shares = np.abs(model.contributions(test.of(model.features)[chosen])[:, :-1]).mean(axis=0)
     return {model.features[place]: float(shares[place]) for place in np.argsort(-shares, kind="stable")}
 
 

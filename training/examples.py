@@ -13,6 +13,7 @@ import pandas as pd
 
 from features.errors import NoUsableData
 from features.events import day_number, day_of
+from features.happened import Window
 from features.sampling import lots
 from features.snapshot import Snapshot
 from features.store import SnapshotStore, read_snapshot
@@ -35,7 +36,7 @@ class Examples:
     amount: cents spent (0 for none), or days waited (NaN for those who did not come), where the task predicts such.
     treated: of a trial: who got the campaign, the others were kept out of it by lot.
     edges, within: of a date: the days at which its steps end, and the one of them that the score is about.
-    buyers: cutoff -> HISTORY and the mean order value of everybody who had bought by then, eligible or not.
+    buyers: cutoff -> HISTORY, the mean order value and what a share is counted from, of everybody who had bought by then, eligible or not.
     """
 
     X: npt.NDArray[np.float64]
@@ -170,6 +171,8 @@ def _at_cutoff(asked: AskedTask, snapshot: Snapshot, visible: int, tiles: Tiles)
         asked_about = asked_about & people.isin(arms.index)
     elif asked.task.trigger:
         asked_about = asked_about & people.isin(_triggered(asked.task.trigger, tiles, as_of))
+    if asked.task.given:
+        asked_about = asked_about & people.isin(asked.task.given(_window(asked, tiles, as_of)).unique())
     amount = _amounts(asked, tiles, as_of, people) if asked.task.amount else None
     if asked.task.seed:
         # The seed is known in full: it is asked about whether or not a member is still active.
@@ -181,9 +184,10 @@ def _at_cutoff(asked: AskedTask, snapshot: Snapshot, visible: int, tiles: Tiles)
         label = people.isin(_did(asked, tiles, as_of)) ^ asked.task.absence
     names = usable_features(asked, snapshot, visible)
     rows = np.flatnonzero(asked_about)
-    unseen = [name for name in dict.fromkeys((asked.task.rule, *asked.task.rfm, *HISTORY, WORTH)) if name in snapshot.feature_names and name not in names]
+    for_baselines = dict.fromkeys((asked.task.rule, *asked.task.rfm, *HISTORY, WORTH, *asked.task.share))
+    unseen = [name for name in for_baselines if name in snapshot.feature_names and name not in names]
     facts = {name: frame[name].to_numpy(np.float64)[rows] for name in unseen}
-    is_buyer = (frame["orders_count"] > 0).to_numpy() if asked.task.bgnbd else np.zeros(len(frame), bool)
+    is_buyer = (frame["orders_count"] > 0).to_numpy() if asked.task.bgnbd or asked.task.share else np.zeros(len(frame), bool)
     return Examples(
         snapshot.matrix(names)[rows],
         names,
@@ -192,7 +196,7 @@ def _at_cutoff(asked: AskedTask, snapshot: Snapshot, visible: int, tiles: Tiles)
         np.full(len(rows), as_of, dtype=object),
         facts,
         {name: values[rows] for name, values in slices_of(frame).items()},
-        {as_of: frame.loc[is_buyer, [*HISTORY, WORTH]].to_numpy(np.float64)} if is_buyer.any() else {},
+        {as_of: frame.loc[is_buyer, [*HISTORY, WORTH, *asked.task.share]].to_numpy(np.float64)} if is_buyer.any() else {},
         None if amount is None else amount[rows],
         asked.edges,
         None if arms is None else arms.reindex(people[rows]).to_numpy(bool),
@@ -218,7 +222,7 @@ def _triggered(trigger: str, tiles: Tiles, as_of: date) -> pd.Index:
 def _amounts(asked: AskedTask, tiles: Tiles, as_of: date, people: pd.Index) -> npt.NDArray[np.float64]:
     if asked.task.amount is None:
         raise TypeError(f"task '{asked.name}' has no amount")
-    found = asked.task.amount(tiles.between(as_of, as_of + timedelta(days=asked.horizon))).reindex(people)
+    found = asked.task.amount(_window(asked, tiles, as_of)).reindex(people)
     last = asked.edges[-1] if asked.edges else 0  # the steps may end some days before the horizon
     kept = found.where(found < last) if asked.edges else found.fillna(0.0)
     return np.asarray(kept, dtype=np.float64)
@@ -227,6 +231,9 @@ def _amounts(asked: AskedTask, tiles: Tiles, as_of: date, people: pd.Index) -> n
 def _did(asked: AskedTask, tiles: Tiles, as_of: date) -> pd.Index:
     if asked.task.outcome is None:
         raise TypeError(f"task '{asked.name}' has neither an outcome nor a seed")
-    window = tiles.between(as_of, as_of + timedelta(days=asked.horizon))
-    found: pd.Index = pd.Index(asked.task.outcome(window).unique())
+    found: pd.Index = pd.Index(asked.task.outcome(_window(asked, tiles, as_of)).unique())
     return found
+
+
+def _window(asked: AskedTask, tiles: Tiles, as_of: date) -> Window:
+    return tiles.between(as_of, as_of + timedelta(days=asked.label_days))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from training.bundle import Bundle
@@ -15,16 +15,29 @@ LARGEST_SINGLE_AUC = 0.9
 ECE_ABOVE_FLOOR, LARGEST_BIAS = 0.010, 0.015
 LARGEST_LEVEL_ERROR, LARGEST_COVERAGE_ERROR = 0.10, 0.05
 LEAST_GAIN = 0.0
+EXPLAINED = {
+    "nowcast": "The base rate moves: the level follows half of what the latest window shows, here and in what is served",
+    "season": "It was off alike in the same season a year earlier: what is served will be, too",
+}
 IN_WORDS = {"auc": "AUC", "log_loss": "log-loss", "gini": "normalised Gini", "integrated_brier": "integrated Brier score"}
 
 
 @dataclass(frozen=True)
 class Reason:
-    """One rule of the gate: what was measured, against what, and whether it holds."""
+    """One rule of the gate: what was measured, against what, and whether it holds.
+
+    warning: it holds, but whoever uses the model should know how.
+    """
 
     rule: str
     passed: bool
     text: str
+    warning: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """pass, warn or FAIL."""
+        return "FAIL" if not self.passed else "warn" if self.warning else "pass"
 
 
 @dataclass(frozen=True)
@@ -32,20 +45,26 @@ class Decision:
     """What the gate says.
 
     provisional: the data span did not permit four test cutoffs, three of them apart. indicative: fewer than 500 of one
-    outcome stand behind the model.
+    outcome stand behind the model. extrapolation: that no window has proven it for so long a time, in words.
     """
 
     promote: bool
     provisional: bool
     indicative: bool
     reasons: tuple[Reason, ...]
+    extrapolation: str = ""
 
     @property
     def text(self) -> str:
         verdict = "passed" if self.promote else "refused"
         grade = " (provisional: fewer than four test cutoffs, or fewer than three that do not overlap)" if self.provisional else ""
         grade += " (indicative: fewer than 500 positives or negatives)" if self.indicative else ""
-        return f"{verdict}{grade}\n" + "\n".join(f"{'pass' if reason.passed else 'FAIL'}  {reason.rule}: {reason.text}" for reason in self.reasons)
+        grade += f" ({self.extrapolation})" if self.extrapolation else ""
+        return f"{verdict}{grade}\n" + "\n".join(f"{reason.verdict}  {reason.rule}: {reason.text}" for reason in self.reasons)
+
+    def also(self, reason: Reason) -> Decision:
+        """The decision with one more rule."""
+        return replace(self, promote=self.promote and reason.passed, reasons=(*self.reasons, reason))
 
 
 def decide(
@@ -85,11 +104,17 @@ def beats_baselines(evidence: Evidence, kind: Kind) -> list[Reason]:
 def is_calibrated(evidence: Evidence) -> list[Reason]:
     """ECE is near what sampling alone gives, and the mean probability near the observed rate."""
     metrics = evidence.metrics["model"]
-    ece, floor, bias = (metrics[name]["value"] for name in ("ece", "ece_floor", "mean_bias"))
-    return [
-        Reason("calibration", ece <= floor + ECE_ABOVE_FLOOR, f"ECE {ece:.4f}; at most {floor + ECE_ABOVE_FLOOR:.4f} (floor {floor:.4f} + {ECE_ABOVE_FLOOR})"),
-        Reason("mean bias", abs(bias) <= LARGEST_BIAS, f"mean probability minus observed rate {bias:+.4f}; at most {LARGEST_BIAS} either way"),
-    ]
+    explained = next((correction for correction in evidence.corrections if correction.holds), None)
+    judged: Mapping[str, Any] = explained.metrics if explained else metrics
+    ece, floor = (judged[name]["value"] for name in ("ece", "ece_floor"))
+    calibration = f"ECE {ece:.4f}; at most {floor + ECE_ABOVE_FLOOR:.4f} (floor {floor:.4f} + {ECE_ABOVE_FLOOR})"
+    bias = f"mean probability minus observed rate {metrics['mean_bias']['value']:+.4f}; at most {LARGEST_BIAS} either way"
+    if explained:
+        calibration, bias = f"{calibration}, with the {explained.name} taken into account", f"{bias}. {EXPLAINED[explained.name]} ({explained.text})"
+    else:
+        bias = ". ".join([bias, *(f"The {correction.name} does not explain it ({correction.text})" for correction in evidence.corrections)])
+    holds = explained is not None or abs(metrics["mean_bias"]["value"]) <= LARGEST_BIAS
+    return [Reason("calibration", ece <= floor + ECE_ABOVE_FLOOR, calibration), Reason("mean bias", holds, bias, warning=explained is not None)]
 
 
 def is_at_level(evidence: Evidence) -> list[Reason]:
@@ -139,10 +164,10 @@ def no_worse_than(champion: Bundle, evidence: Evidence, test: Examples, kind: Ki
 
     A champion that needs features which no longer exist could not be served either, so it holds nobody up.
     """
-    gone = [name for name in champion.features if name not in test.names]
+    gone = [name for name in champion.features if not test.has(name)]
     if gone:
         return Reason("no worse than the champion", True, f"not compared: the champion needs features that the data no longer have ({', '.join(gone)})")
-    theirs = kind.predict(champion, test.X[:, champion.align(test.names)])
+    theirs = kind.predict(champion, test.of(champion.features))
     loss = kind.loss(kind.difference(test, evidence.scores["model"], theirs))
     metric, most = kind.tolerance
     passed = loss["high"] is not None and loss["high"] < most

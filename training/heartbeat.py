@@ -20,17 +20,19 @@ from features.logs import announced, log
 
 FILE = Path("metrics") / "retrain.prom"
 STATES = ("promoted", "refused", "logged", "already done", "no usable data")
-BEAT, SUCCESS, CODE, STATE = (
+BEAT, SUCCESS, CODE, STATE, DRIFT = (
     "encore_retrain_heartbeat_timestamp_seconds",
     "encore_retrain_last_success_timestamp_seconds",
     "encore_retrain_last_exit_code",
     "encore_retrain_task_state",
+    "encore_retrain_features_drifted",
 )
 HELP = {
     BEAT: "When a retrain last began this stage of this task; the latest says where it is, or where it was killed.",
     SUCCESS: "When a retrain last did its work to the end, whatever the gate said of it (exit codes 0 and 3).",
     CODE: "Exit code of the last retrain that ended by itself.",
     STATE: "1 for what the last retrain of this task came to, 0 for the rest.",
+    DRIFT: "How many features had drifted from what the champion of this task was trained on, at the last retrain that could tell.",
 }
 LINE = re.compile(r"(\w+)\{(.*)\} (\d+(?:\.\d+)?)")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -65,9 +67,10 @@ def reported(root: Path) -> Iterator[None]:
     update(root, {(CODE, ()): 0, (SUCCESS, ()): _now()})
 
 
-def task_state(root: Path, task: str, state: str) -> None:
-    """Note what a retrain came to for one task: one of `STATES`."""
-    update(root, {(STATE, (("task", task), ("state", name))): name == state for name in STATES})
+def task_state(root: Path, task: str, state: str, drifted: int | None = None) -> None:
+    """Note what a retrain came to for one task: one of `STATES`, and how many features drifted, where that is known."""
+    told: Samples = {} if drifted is None else {(DRIFT, (("task", task),)): drifted}
+    update(root, {**told, **{(STATE, (("task", task), ("state", name))): name == state for name in STATES}})
 
 
 def update(root: Path, changes: Samples) -> None:

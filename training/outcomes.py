@@ -25,6 +25,14 @@ def rose(window: Window) -> pd.Series[str]:
     return window.rises()["user_id"]
 
 
+def ordered_at_a_discount(window: Window) -> pd.Series[str]:
+    """Users whose first day with valid orders in the window has one with a coupon or a reduced price."""
+    orders = window.days("orders").merge(window.days("full_price_orders"), how="left", on=["user_id", "day"], suffixes=("", "_full"))
+    first = orders.sort_values("day", kind="stable").drop_duplicates("user_id")
+    reduced: pd.Series[str] = first.loc[first["value"] > first["value_full"].fillna(0), "user_id"]
+    return reduced
+
+
 def spent(window: Window) -> pd.Series[float]:
     """user_id -> cents of valid orders in the window, less what was refunded in it."""
     paid, back = (window.days(column).groupby("user_id")["value"].sum() for column in ("revenue_cents", "refund_cents"))

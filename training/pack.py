@@ -12,8 +12,9 @@ import numpy.typing as npt
 from features.snapshot import catalogue
 from features.tiles import Tiles
 from training.baselines import Fit
-from training.bundle import Bundle, golden_rows
+from training.bundle import Bundle, Model, golden_rows
 from training.examples import Examples
+from training.psi import distribution
 from training.task import AskedTask
 
 GOLDEN_ROWS = 20
@@ -43,17 +44,17 @@ def make_bundle(asked: AskedTask, examples: Examples, tiles: Tiles, columns: tup
     return replace(bundle, reference=reference, golden=golden_rows(bundle, made_up_rows(reference)))
 
 
+def with_model(bundle: Bundle, model: Model, about: Mapping[str, Any], examples: Examples) -> Bundle:
+    """The bundle with a model that scores otherwise on the same features, and with more to say about it."""
+    changed = replace(bundle, model=model, about={**bundle.about, **about})
+    reference = {**bundle.reference, "score": distribution(changed.scores(examples.of(bundle.features)))}
+    return replace(changed, reference=reference, golden=golden_rows(changed, made_up_rows(reference)))
+
+
 def reference_distribution(bundle: Bundle, examples: Examples) -> dict[str, Any]:
-    """Deciles of every feature and of the score in training, and each feature's share of rows without a value."""
-    levels, X = np.linspace(0, 1, 11), examples.of(bundle.features)
-    columns = {
-        name: {
-            "deciles": [float(edge) for edge in np.nanquantile(values, levels)] if not np.isnan(values).all() else None,
-            "missing": float(np.isnan(values).mean()),
-        }
-        for name, values in zip(bundle.features, X.T, strict=True)
-    }
-    return {"features": columns, "score_deciles": [float(edge) for edge in np.quantile(bundle.scores(X), levels)]}
+    """Deciles of every feature and of the score in training, the share of rows without a value, and of those in each bin."""
+    columns = {name: distribution(values) for name, values in zip(bundle.features, examples.of(bundle.features).T, strict=True)}
+    return {"features": columns, "score": distribution(bundle.scores(examples.of(bundle.features)))}
 
 
 def made_up_rows(reference: Mapping[str, Any]) -> npt.NDArray[np.float64]:

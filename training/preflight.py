@@ -64,6 +64,9 @@ def _span(asked: AskedTask, until: date, tiles: Tiles) -> list[Check]:
     # A training cutoff with some history, its window, and a test window after it; three windows let the test be repeated.
     least, wanted = LEAST_HISTORY + 2 * asked.horizon, LEAST_HISTORY + 3 * asked.horizon
     advice = f"Ingest a longer history, or ask about fewer days: [horizons] {asked.name} = {max(1, asked.horizon // 2)} in encore.toml."
+    if asked.task.extrapolates and days < least:
+        needed = f"{least} days for a learned model"
+        return [_check(asked, "span", f"{days} days", needed, True, False, "BG/NBD x Gamma-Gamma will extrapolate from shorter windows, labelled so.")]
     return [
         _check(
             asked, "span", f"{days} days", f"{least} days ({LEAST_HISTORY} of history and two horizons), better {wanted}", days >= least, days >= wanted, advice

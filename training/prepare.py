@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from features.events import day_of
 from features.store import SnapshotStore
 from features.tiles import Tiles
 from training.examples import ENOUGH_POSITIVES, Examples, customers, make_examples, thinned, trigger_days
-from training.split import Split, calendar, closed, split_by_time
+from training.split import Split, calendar, closed, longest_window, split_by_time
 from training.task import AskedTask
 
 
@@ -22,7 +23,8 @@ from training.task import AskedTask
 class Prepared:
     """What a task learns from and is judged on.
 
-    everything: the examples of all cutoffs, for the model that is served.
+    asked: the task; where it extrapolates, with the days that its labels are about. everything: the examples of all cutoffs,
+    for the model that is served.
     """
 
     asked: AskedTask
@@ -49,31 +51,39 @@ def prepare(asked: AskedTask, until: date, tiles: Tiles, store: SnapshotStore) -
     Raises:
         NoUsableData: events that the task needs are not in the log, or too short a span.
     """
+    asked, split = planned(asked, until, tiles)
+    examples = make_examples(asked, split.cutoffs, first_day(tiles), tiles, store)
+    if asked.task.seed:  # a fifth of the customers is hidden, chosen by a hash of their id: the same ones at every retrain
+        hidden = np.array([_hidden(user) for user in examples.users], dtype=bool)
+        return Prepared(asked, split, examples.take(~hidden), examples.take(hidden), examples)
+    everything = thinned(examples)
+    if asked.kind == "effect":  # lots are few: held-out customers, not later ones, show whether it holds
+        return Prepared(asked, split, everything, everything, everything)
+    return Prepared(asked, split, thinned(examples.at(split.train)), examples.at(split.test), everything)
+
+
+def planned(asked: AskedTask, until: date, tiles: Tiles) -> tuple[AskedTask, Split]:
+    """The task, where it extrapolates with the days that its labels are about, and the cutoffs that it learns from and is judged on.
+
+    Raises:
+        NoUsableData: events that the task needs are not in the log, or too short a span.
+    """
     if lacking := sorted(set(asked.task.needs) - tiles.log.kinds):
         raise NoUsableData(f"{asked.name} needs events that the log does not have: {', '.join(lacking)}. Ingest a source that brings them.")
-    first = first_day(tiles)
     if asked.task.seed:
-        examples = make_examples(asked, [until], first, tiles, store)
-        train, test, split = split_by_customer(examples, until)
-        return Prepared(asked, split, train, test, examples)
-    if asked.kind == "effect":  # lots are few: held-out customers, not later ones, show whether it holds
-        days = closed(trigger_days(asked, tiles), first, until, asked.horizon)
+        return asked, Split((until,), (until,))
+    first = first_day(tiles)
+    if asked.kind == "effect":
+        days = tuple(closed(trigger_days(asked, tiles), first, until, asked.horizon))
         if not days:
             raise NoUsableData(
                 f"{asked.name} needs a campaign whose window of {asked.horizon} days is over and from which a lot kept some customers (held_out). "
                 "Hold out a control group in the next campaign and ingest both."
             )
-        examples = thinned(make_examples(asked, days, first, tiles, store))
-        return Prepared(asked, Split(tuple(days), tuple(days), asked.horizon), examples, examples, examples)
-    split = split_by_time(cutoffs_of(asked, first, until, tiles), asked.horizon)
-    examples = make_examples(asked, (*split.train, *split.test), first, tiles, store)
-    return Prepared(asked, split, thinned(examples.at(split.train)), examples.at(split.test), thinned(examples))
-
-
-def split_by_customer(examples: Examples, as_of: date) -> tuple[Examples, Examples, Split]:
-    """Hide a fifth of the customers, chosen by a hash of their id, so that every retrain hides the same ones."""
-    hidden = np.array([_hidden(user) for user in examples.users], dtype=bool)
-    return examples.take(~hidden), examples.take(hidden), Split((as_of,), (as_of,))
+        return asked, Split(days, days, asked.horizon)
+    if asked.task.extrapolates and (possible := longest_window(first, until, asked.horizon)) < asked.horizon:
+        asked = replace(asked, measured_on=possible)
+    return asked, split_by_time(cutoffs_of(asked, first, until, tiles), asked.label_days)
 
 
 def _hidden(user: Any) -> bool:
@@ -83,10 +93,11 @@ def _hidden(user: Any) -> bool:
 def cutoffs_of(asked: AskedTask, first: date, until: date, tiles: Tiles) -> list[date]:
     """The cutoffs whose label windows are over at `until`: on the calendar, or where the task's trigger happened."""
     if asked.task.trigger is None:
-        return calendar(first, until, asked.horizon)
-    return closed(trigger_days(asked, tiles), first, until, asked.horizon)
+        return calendar(first, until, asked.label_days)
+    return closed(trigger_days(asked, tiles), first, until, asked.label_days)
 
 
+@lru_cache(maxsize=1)
 def first_day(tiles: Tiles) -> date:
     """The day of the first order: what came before it is not yet a shop's history."""
     days = tiles.ever().days("orders")["day"]

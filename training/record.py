@@ -14,6 +14,7 @@ from features.files import write_bytes, write_json
 from training import kind_plots, plots, uplift_plots
 from training.blend import Matrix
 from training.card import model_card
+from training.drift import Drift
 from training.examples import Examples
 from training.fit import BLEND, INDICATIVE, Candidate
 from training.gates import Decision
@@ -24,8 +25,8 @@ NOTHING = np.zeros(0)
 Told = Mapping[str, Matrix]  # model and baselines by their names -> what they predict of the test rows
 
 
-def record_candidate(tracking: Tracking, candidate: Candidate, decision: Decision, run_id: str) -> None:
-    """Log a candidate into its open run: parameters, metrics, a child run per cutoff, pictures, card, bundles."""
+def record_candidate(tracking: Tracking, candidate: Candidate, decision: Decision, run_id: str, drift: Drift | None = None) -> None:
+    """Log a candidate into its open run: parameters, metrics, a child run per cutoff, pictures, card, table of drift, bundles."""
     asked, evidence, split, served = candidate.asked, candidate.evidence, candidate.split, candidate.served
     params = {
         **asked.describe(),
@@ -36,7 +37,7 @@ def record_candidate(tracking: Tracking, candidate: Candidate, decision: Decisio
         "positives": served.about["positives"],
         "recipe": INDICATIVE if candidate.indicative else BLEND,
     }
-    tracking.log(run_id, params, _flat(evidence.metrics), {})
+    tracking.log(run_id, params, _flat(evidence.metrics) | (drift.metrics if drift else {}), {})
     tracking.log_dataset(run_id, f"{asked.name} examples", str(served.about["data"]), f"{len(served.features)} features")
     for number, (cutoff, measured) in enumerate(evidence.by_cutoff.items()):
         tracking.log(run_id, {}, {f"cutoff.{name}": value for name, value in _flat({"model": measured["model"]}).items()}, {}, steps=number)
@@ -44,7 +45,9 @@ def record_candidate(tracking: Tracking, candidate: Candidate, decision: Decisio
             tracking.log(child, {"cutoff": cutoff}, _flat(measured), {})
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        write_bytes(folder / "model_card.md", model_card(candidate, decision).encode())
+        write_bytes(folder / "model_card.md", model_card(candidate, decision, drift).encode())
+        if drift:
+            write_json(folder / "drift.json", drift.describe())
         write_json(folder / "evidence.json", evidence.describe())
         write_json(folder / "features.json", list(served.about["features"].values()))
         draw(candidate, folder / "plots")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ from features.tiles import Tiles
 from features.workspace import Workspace
 from training.bundle import Bundle
 from training.card import grade_of, metrics_table, model_card
-from training.fit import Candidate, fit_task
-from training.gates import Decision, best_baseline, decide
+from training.drift import measure_drift
+from training.fit import Candidate
+from training.gates import Decision, Reason, best_baseline, decide
 from training.heartbeat import heartbeat, task_state
 from training.kinds import KINDS
 from training.record import record_candidate
+from training.side_by_side import fit_tasks
 from training.task import AskedTask
 from training.tasks import tasks_for
 from training.tracking import CHAMPION, Tracking, Version
@@ -33,12 +35,16 @@ CODE = code_digest(Path(__file__).parent)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a retrain did for one task: `promoted`, `refused`, `logged`, `already done` or `no usable data`, and why."""
+    """What a retrain did for one task: `promoted`, `refused`, `logged`, `already done` or `no usable data`, and why.
+
+    drifted: how many features had drifted from what the champion was trained on; None where there is nothing to compare.
+    """
 
     task: str
     state: str
     reason: str
     run_id: str | None = None
+    drifted: int | None = None
 
 
 def retrain(
@@ -53,31 +59,37 @@ def retrain(
         as_of: the end of the last label window; by default, as far as the log is complete. Corrections of outcomes that
             became known later count: they are what happened.
         promote: False leaves every alias as it is.
-        wait: for another retrain of this workspace to end.
+        wait: for another retrain of this workspace, or of this shop on another host, to end.
 
     Raises:
-        Locked: another retrain of this workspace runs and `wait` is false. LabelWindowOpen: the log does not reach `as_of`.
+        Locked: another one runs and `wait` is false, or took over while this one was stopped. LabelWindowOpen: the log does not reach `as_of`.
         TrackingUnavailable: MLflow is down; champions stay what they were.
     """
-    with exclusive(workspace.root / ".retrain.lock", "A retrain of this workspace", wait=wait), heartbeat(workspace.root):
+    lock = workspace.root / ".retrain.lock"
+    with exclusive(lock, "A retrain of this workspace", wait=wait), heartbeat(workspace.root):
         tracking = Tracking(workspace, shop.name)
-        if stale := tracking.close_stale():
-            log.warning("closed runs that a killed process had left open", extra={"facts": {"runs": stale}})
-        tiles = workspace.tiles(shop)
-        until = as_of or tiles.log.complete_until
-        if until > tiles.log.complete_until:
-            raise LabelWindowOpen(until, until, tiles.log.complete_until)
-        todo, outcomes = [], []
-        for asked in asked_tasks(tiles, until, names):
-            key = work_key(asked, until, tiles, promote)
-            if run_id := tracking.finished(key) or _made_champion(tracking, asked.name, key):
-                outcomes.append(Outcome(asked.name, "already done", f"run {run_id} did this work", run_id))
-                task_state(workspace.root, asked.name, "already done")
-            else:
-                todo.append((asked, key))
-        if todo:
-            outcomes += _train(workspace, tracking, tiles, until, todo, promote)
-        return outcomes
+        with tracking.alone(lock, wait=wait):
+            return _retrain(workspace, tracking, shop, as_of, names, promote)
+
+
+def _retrain(workspace: Workspace, tracking: Tracking, shop: Shop, as_of: date | None, names: tuple[str, ...], promote: bool) -> list[Outcome]:
+    if stale := tracking.close_stale():
+        log.warning("closed runs that a killed process had left open", extra={"facts": {"runs": stale}})
+    tiles = workspace.tiles(shop)
+    until = as_of or tiles.log.complete_until
+    if until > tiles.log.complete_until:
+        raise LabelWindowOpen(until, until, tiles.log.complete_until)
+    todo, outcomes = [], []
+    for asked in asked_tasks(tiles, until, names):
+        key = work_key(asked, until, tiles, promote)
+        if run_id := tracking.finished(key) or _made_champion(tracking, asked.name, key):
+            outcomes.append(Outcome(asked.name, "already done", f"run {run_id} did this work", run_id))
+            task_state(workspace.root, asked.name, "already done")
+        else:
+            todo.append((asked, key))
+    if todo:
+        outcomes += _train(workspace, tracking, tiles, until, todo, promote)
+    return outcomes
 
 
 def asked_tasks(tiles: Tiles, until: date, names: tuple[str, ...] = ()) -> list[AskedTask]:
@@ -90,7 +102,9 @@ def work_key(asked: AskedTask, until: date, tiles: Tiles, promote: bool) -> str:
     """Digest of everything that shapes a trained task: what is asked, of which data, by which recipe, and whether it may be promoted."""
     eligible: Any = getattr(asked.task.eligible, "func", asked.task.eligible)  # of a goal it is a partial
     code = [CODE, code_digest(Path(inspect.getfile(eligible)))]
-    return digest_of([asked.describe(), until, recipe_digest(tiles.log, tiles.shop, until), tiles.log.digest, code, promote, tiles.shop.signed_off])
+    return digest_of(
+        [asked.describe(), until, recipe_digest(tiles.log, tiles.shop, until), tiles.log.digest, code, promote, tiles.shop.signed_off, tiles.shop.on_drift]
+    )
 
 
 def _made_champion(tracking: Tracking, task: str, key: str) -> str | None:
@@ -103,18 +117,17 @@ def _train(workspace: Workspace, tracking: Tracking, tiles: Tiles, until: date, 
     outcomes, cards = [], []
     summary: dict[str, float] = {}
     with tracking.run(f"retrain {until}", {"encore.as_of": until.isoformat(), "encore.data": tiles.log.digest}) as parent:
-        for asked, key in todo:
-            try:
-                candidate = fit_task(asked, until, tiles, workspace.snapshots)
-            except NoUsableData as error:
-                outcomes.append(Outcome(asked.name, "no usable data", str(error)))
+        fitted = fit_tasks([asked for asked, _ in todo], until, tiles, workspace.snapshots)
+        for (asked, key), candidate in zip(todo, fitted, strict=True):
+            if isinstance(candidate, NoUsableData):
+                outcomes.append(Outcome(asked.name, "no usable data", str(candidate)))
                 task_state(workspace.root, asked.name, "no usable data")
                 continue
             with step(f"{asked.name}: gate and log") as found:
-                outcome, decision = _judge_and_log(tracking, candidate, parent, key, until, promote, tiles.shop.signed_off)
+                outcome, decision = _judge_and_log(tracking, candidate, parent, key, until, promote, tiles.shop)
                 found["decision"] = outcome.state
             outcomes.append(outcome)
-            task_state(workspace.root, asked.name, outcome.state)
+            task_state(workspace.root, asked.name, outcome.state, outcome.drifted)
             measured = candidate.evidence.metrics.items()
             main = KINDS[asked.kind].main
             summary |= {f"{asked.name}.{main}" if who == "model" else f"{asked.name}.{who}.{main}": values[main]["value"] for who, values in measured}
@@ -123,18 +136,16 @@ def _train(workspace: Workspace, tracking: Tracking, tiles: Tiles, until: date, 
     return outcomes
 
 
-def _rival(tracking: Tracking, champion: Version) -> Bundle | None:
-    """The champion's evaluated bundle; one that cannot be read could not be served either, so it holds nobody up."""
+def _rival(tracking: Tracking, champion: Version, path: str | None = "evaluated") -> Bundle | None:
+    """The champion's evaluated bundle (None: what is served of it); one that cannot be read could not be served either, so it holds nobody up."""
     try:
-        return tracking.load(champion, "evaluated")
+        return tracking.load(champion, path)
     except BundleRefused as error:
         log.warning("champion cannot be read and is not compared", extra={"facts": {"task": champion.task, "reason": str(error)}})
         return None
 
 
-def _judge_and_log(
-    tracking: Tracking, candidate: Candidate, parent: str, key: str, until: date, promote: bool, signed_off: Sequence[str]
-) -> tuple[Outcome, Decision]:
+def _judge_and_log(tracking: Tracking, candidate: Candidate, parent: str, key: str, until: date, promote: bool, shop: Shop) -> tuple[Outcome, Decision]:
     task, evidence = candidate.asked.name, candidate.evidence
     metrics, kind = evidence.metrics["model"], KINDS[candidate.asked.kind]
     champion = tracking.with_alias(task, CHAMPION)
@@ -144,8 +155,16 @@ def _judge_and_log(
     if rival and rival.about["horizon_days"] != candidate.asked.horizon:
         log.warning("champion answers for another horizon and is not compared", extra={"facts": {"task": task, "days": rival.about["horizon_days"]}})
         rival = None
-    decision = decide(evidence, candidate.test, rival, kind, candidate.split.provisional, candidate.indicative, signed_off)
+    decision = decide(evidence, candidate.test, rival, kind, candidate.split.provisional, candidate.indicative, shop.signed_off)
+    decision = replace(decision, extrapolation=candidate.asked.extrapolation)
     newer = champion is not None and champion.tags["encore.as_of"] > until.isoformat()
+    served = _rival(tracking, champion, None) if champion and not newer else None
+    if drift := measure_drift(served, candidate.test.at(candidate.split.test[-1:])) if served else None:
+        decision = decision.also(drift.reason(shop.on_drift))
+        drift.alert(task)
+    drifted = len(drift.drifted) if drift else None
+    if served and served.digest == candidate.served.digest:  # it would take the place of the previous one, the way back
+        decision = decision.also(Reason("differs from the champion", False, f"the champion is this very model (digest {served.digest[:12]})"))
     tags = {
         "encore.key": key,
         "encore.task": task,
@@ -154,23 +173,31 @@ def _judge_and_log(
         "encore.decision": "passed" if decision.promote else "refused",
         "encore.reasons": decision.text,
         "encore.grade": grade_of(decision, metrics),
+        **({"encore.drift": drift.text} if drift else {}),
     }
-    with tracking.run(f"{task} {until}", {**tags, "mlflow.note.content": model_card(candidate, decision)}, parent) as run_id:
-        record_candidate(tracking, candidate, decision, run_id)
+    with tracking.run(f"{task} {until}", {**tags, "mlflow.note.content": model_card(candidate, decision, drift)}, parent) as run_id:
+        record_candidate(tracking, candidate, decision, run_id, drift)
         measured = {f"encore.{name}": f"{metrics[name]['value']:.4f}" for name in kind.headline}
-        made = tracking.register(task, run_id, "bundle", {**tags, **measured, "encore.kind": "model"}, decision.text)
+        made_as = "baseline" if candidate.asked.extrapolation else "model"  # what no window has proven is never called a model
+        made = tracking.register(task, run_id, "bundle", {**tags, **measured, "encore.kind": made_as}, decision.text)
         if not promote or newer:
             why = "this is a backfill: a champion of later data exists" if newer else "promotion was not asked for"
-            return Outcome(task, "logged", why, run_id), decision
+            return Outcome(task, "logged", why, run_id, drifted), decision
         if decision.promote:
-            tracking.promote(made)
-            return Outcome(task, "promoted", decision.text, run_id), decision
-        tracking.mark_challenger(made)
-        if not is_model and candidate.baselines:  # no champion, or a baseline of older data
-            name = best_baseline(evidence, kind)
+            tracking.promote(made, champion)
+        else:
+            tracking.mark_challenger(made)
+        if champion:
+            tracking.note_challenge(champion, made, tags["encore.decision"], decision.text)
+        if decision.promote:
+            return Outcome(task, "promoted", decision.text, run_id, drifted), decision
+        stopped = drift is not None and drift.far and shop.on_drift == "stop"
+        if not is_model and candidate.baselines and not stopped:  # no champion, or a baseline of older data
+            name = next(iter(candidate.baselines)) if candidate.asked.extrapolation else best_baseline(evidence, kind)
             tracking.promote(
                 tracking.register(
                     task, run_id, f"baselines/{name}", {**tags, "encore.kind": "baseline"}, f"The {name} baseline: no model has passed the gate yet."
-                )
+                ),
+                champion,
             )
-        return Outcome(task, "refused", decision.text, run_id), decision
+        return Outcome(task, "refused", decision.text, run_id, drifted), decision

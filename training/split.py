@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from features.errors import NoUsableData
 
 MOST_CUTOFFS, TEST_CUTOFFS, APART, LEAST_HISTORY = 24, 4, 3, 90  # the last one in days: the look-back of most features
+SHORTEST_PROOF = 30  # days of the windows on which a model that extrapolates is measured
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,11 @@ class Split:
     train: tuple[date, ...]
     test: tuple[date, ...]
     horizon: int = 0
+
+    @property
+    def cutoffs(self) -> tuple[date, ...]:
+        """All of them, in order."""
+        return tuple(sorted({*self.train, *self.test}))
 
     @property
     def provisional(self) -> bool:
@@ -58,6 +64,23 @@ def closed(cutoffs: list[date], first_day: date, until: date, horizon: int) -> l
                 thinned.append(day)
         usable = thinned[::-1]
     return usable[-MOST_CUTOFFS:]
+
+
+def longest_window(first_day: date, until: date, horizon: int) -> int:
+    """Days of the longest label window, at most the horizon, with which there are cutoffs to train on and one to test on.
+
+    Raises:
+        NoUsableData: not even windows of 30 days.
+    """
+    for days in range(horizon, min(horizon, SHORTEST_PROOF), -1):
+        try:
+            split_by_time(calendar(first_day, until, days), days)
+        except NoUsableData:
+            continue
+        return days
+    shortest = min(horizon, SHORTEST_PROOF)
+    split_by_time(calendar(first_day, until, shortest), shortest)
+    return shortest
 
 
 def _spacing(horizon: int) -> timedelta:

@@ -43,6 +43,10 @@ class Task:
         declared: of a goal of the shop file: how it was declared there.
         trigger: event that starts the question: cutoffs are the days on which it happened, examples are those it
             happened to. None: cutoffs stand on a regular calendar.
+        given: the question begins with "if": only users who did this in the window have an answer to learn from; everybody
+            eligible is scored.
+        share: columns of how many orders there were and of which share of them the outcome was not: a beta-binomial share is a baseline.
+        extrapolates: where the log is too short for windows of the horizon, BG/NBD x Gamma-Gamma answers, with evidence on shorter ones.
         seed: for a look-alike: who is in the seed. Then there is no outcome window: the seed is the positive, hidden
             parts of it are the proof, and the score is a rank, not a probability.
         left_out: features that the model may not see, by the beginning of their names.
@@ -65,6 +69,9 @@ class Task:
     amount: Amount | None = None
     declared: Mapping[str, Any] | None = None
     trigger: str | None = None
+    given: Outcome | None = None
+    share: tuple[str, ...] = ()
+    extrapolates: bool = False
     seed: Callable[[pd.DataFrame], pd.Series[bool]] | None = None
     left_out: tuple[str, ...] = ()
 
@@ -75,11 +82,15 @@ class Task:
 
 @dataclass(frozen=True)
 class AskedTask:
-    """A task, its horizon and its definition window in days."""
+    """A task, its horizon and its definition window in days.
+
+    measured_on: days of the windows that labels and evidence are about, where the log is too short for windows of the horizon.
+    """
 
     task: Task
     horizon: int
     window: int
+    measured_on: int | None = None
 
     @property
     def name(self) -> str:
@@ -89,6 +100,18 @@ class AskedTask:
     def kind(self) -> str:
         """What the prediction is a prediction of, as `kinds` has it."""
         return "rank" if self.task.seed else self.task.kind
+
+    @property
+    def label_days(self) -> int:
+        """Days of a label window: the horizon, unless the task extrapolates."""
+        return self.measured_on or self.horizon
+
+    @property
+    def extrapolation(self) -> str:
+        """What to say of an answer that no window of the horizon has proven; nothing where one has."""
+        if self.measured_on is None:
+            return ""
+        return f"not proven on windows of {self.horizon} days: BG/NBD x Gamma-Gamma extrapolates, with evidence on windows of {self.measured_on} days"
 
     @property
     def calibrated(self) -> bool:
@@ -117,5 +140,11 @@ class AskedTask:
             "calibrated": self.calibrated,
             "kind": self.kind,
             **({"declared": self.task.declared} if self.task.declared else {}),
-            "baselines": {"rule": self.task.rule_in_words, "rfm": "RFM logistic", "bgnbd": "BG/NBD x Gamma-Gamma" if self.kind == "value" else "BG/NBD"},
+            **({"extrapolation": self.extrapolation, "measured_on_days": self.label_days} if self.extrapolation else {}),
+            "baselines": {
+                "rule": self.task.rule_in_words,
+                "rfm": "RFM logistic",
+                "bgnbd": "BG/NBD x Gamma-Gamma" if self.kind == "value" else "BG/NBD",
+                **({"share": "beta-binomial share"} if self.task.share else {}),
+            },
         }

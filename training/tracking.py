@@ -20,6 +20,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
 
+import mlflow.store.db_migrations
 import requests
 import sqlalchemy.exc
 from mlflow import MlflowClient
@@ -27,15 +28,19 @@ from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from features.errors import TrackingUnavailable
+from features.errors import MissingExtra, TrackingUnavailable
 from features.files import digest_of, read_json
 from features.workspace import Workspace
 from training.bundle import Bundle, load_bundle, save_bundle
+from training.lease import FREE, Holder, Lease, Place, Row, Tag, leased
+from training.schema import check_schema, make_sqlite
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # what goes wrong is raised as one of our errors
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+LEASE = "encore.lease"  # the tag that holds it where MLflow is a server
+MIGRATIONS = Path(mlflow.store.db_migrations.__path__[0])
 
 
 @dataclass(frozen=True)
@@ -60,14 +65,28 @@ class Tracking:
         # A name without a Latin letter still needs a name of its own in a shared registry.
         self.shop_name, self.slug = shop_name, re.sub(r"[^a-z0-9]+", "-", shop_name.lower()).strip("-") or digest_of(shop_name)[:8]
         self.uri = workspace.mlflow_uri
+        self.lease: Lease | None = None
         with self._reachable():
             if self.uri.startswith("sqlite:///"):
-                Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+                make_sqlite(Path(self.uri.removeprefix("sqlite:///")), lambda url: MlflowClient(url).search_experiments(max_results=1))
+            is_server = self.uri.startswith(("http:", "https:"))
+            if not is_server:
+                check_schema(self.uri, MIGRATIONS, mlflow.__version__)
             self.client = MlflowClient(self.uri)
-            found = self.client.get_experiment_by_name(self.shop_name)
-            # A server keeps artifacts where it likes; a local database keeps them in the workspace.
-            place = workspace.mlflow_artifacts.as_uri() if self.uri.startswith("sqlite:") else None
-            self.experiment = found.experiment_id if found else self._create_experiment(place)
+            # A server keeps artifacts where it likes; a bare database would have them in the folder that a command is called from.
+            self.experiment = self._experiment() or self._create_experiment(None if is_server else workspace.mlflow_artifacts.as_uri())
+
+    @contextmanager
+    def alone(self, lock_file: Path, *, wait: bool = False) -> Iterator[None]:
+        """Be the only one, on any host, that trains this shop and changes its aliases; the caller holds the lock file.
+
+        Raises:
+            Locked: another host does and `wait` is false. Later, from `register`, `promote` and `mark_challenger`:
+                this process was away for so long that another has taken over.
+        """
+        place: Place = Row(self.uri, self.slug) if Row.possible(self.uri) else Tag(self._read_lease, self._write_lease)
+        with leased(place, Holder.of(lock_file), f"A retrain of shop '{self.shop_name}'", self._reachable, wait=wait) as self.lease:
+            yield
 
     # --- runs -------------------------------------------------------------------------------------------------------
 
@@ -130,6 +149,7 @@ class Tracking:
 
     def register(self, task: str, run_id: str, bundle_path: str, tags: Mapping[str, str], description: str) -> Version:
         """Make a bundle of a run the next version of its task's model."""
+        self._confirm()
         name = self._model(task)
         with self._reachable():
             if name not in (model.name for model in self.client.search_registered_models(f"name = '{name}'")):
@@ -151,24 +171,43 @@ class Tracking:
             found = self.client.search_model_versions(f"name = '{self._model(task)}'", max_results=1000)
         return [self._version(task, version) for version in sorted(found, key=lambda version: int(version.version))]
 
-    def promote(self, version: Version) -> None:
-        """Make a version the champion and the champion the previous one; the caller holds the lock.
+    def promote(self, version: Version, judged_against: Version | None) -> None:
+        """Make a version the champion and the champion the previous one.
 
-        Aliases are last-writer-wins, so what was written is read back.
+        Aliases are last-writer-wins and people may move them too, so the champion must still be the one that the version
+        was judged against, and what was written is read back.
+
+        Raises:
+            TrackingUnavailable: the champion is another one. Locked: the lease was lost. Both leave the aliases alone.
         """
         champion = self.with_alias(version.task, CHAMPION)
         if champion and champion.number == version.number:
             return
+        if (champion and champion.number) != (judged_against and judged_against.number):
+            raise TrackingUnavailable(
+                f"Version {version.number} of '{version.task}' was judged against {_numbered(judged_against)}, but champion is now {_numbered(champion)}. "
+                "No alias was changed. Run again: it is judged against the new one."
+            )
+        self._confirm()
         with self._reachable():
             if champion:
                 self.client.set_registered_model_alias(self._model(version.task), PREVIOUS, champion.number)
             self.client.set_registered_model_alias(self._model(version.task), CHAMPION, version.number)
         seen = self.with_alias(version.task, CHAMPION)
         if seen is None or seen.number != version.number:
-            raise TrackingUnavailable(f"Another process made version {seen and seen.number} of '{version.task}' champion meanwhile. Run again.")
+            raise TrackingUnavailable(f"Another process made {_numbered(seen)} of '{version.task}' champion meanwhile. Run again.")
+
+    def note_challenge(self, champion: Version, challenger: Version, decision: str, reasons: str) -> None:
+        """Write on the champion what the gate said of the latest challenger to it; the challenger has tags of its own."""
+        self._confirm()
+        noted = {"": challenger.number, ".as_of": challenger.tags["encore.as_of"], ".decision": decision, ".reasons": reasons}
+        with self._reachable():
+            for name, value in noted.items():
+                self.client.set_model_version_tag(self._model(champion.task), champion.number, f"encore.challenger{name}", value)
 
     def mark_challenger(self, version: Version) -> None:
         """Point the challenger alias at the latest version that was refused."""
+        self._confirm()
         with self._reachable():
             self.client.set_registered_model_alias(self._model(version.task), CHALLENGER, version.number)
 
@@ -203,10 +242,29 @@ class Tracking:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
+    def _experiment(self) -> str | None:
+        found = self.client.get_experiment_by_name(self.shop_name)
+        return str(found.experiment_id) if found else None
+
     def _create_experiment(self, place: str | None) -> str:
         # The tag makes the MLflow pages open on runs and models; without it they open on chat traces.
         kind = {"mlflow.experimentKind": "custom_model_development"}
-        return str(self.client.create_experiment(self.shop_name, artifact_location=place, tags=kind))
+        try:
+            return str(self.client.create_experiment(self.shop_name, artifact_location=place, tags=kind))
+        except MlflowException:  # another host was quicker
+            if found := self._experiment():
+                return found
+            raise
+
+    def _confirm(self) -> None:
+        if self.lease:
+            self.lease.confirm()
+
+    def _read_lease(self) -> str:
+        return str(self.client.get_experiment(self.experiment).tags.get(LEASE, FREE))
+
+    def _write_lease(self, value: str) -> None:
+        self.client.set_experiment_tag(self.experiment, LEASE, value)
 
     def _model(self, task: str) -> str:
         return f"{self.slug}.{task}"
@@ -223,6 +281,8 @@ class Tracking:
     def _reachable(self) -> Iterator[None]:
         try:
             yield
+        except ModuleNotFoundError as error:  # the driver of a database
+            raise MissingExtra("postgres", error.name) from None
         except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
             reason = _without_password(str(error).strip().splitlines()[0])[:300] if str(error).strip() else type(error).__name__
             raise TrackingUnavailable(
@@ -233,3 +293,7 @@ class Tracking:
 
 def _without_password(uri: str) -> str:
     return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def _numbered(version: Version | None) -> str:
+    return f"version {version.number}" if version else "none"

@@ -1,7 +1,19 @@
 """Recency, frequency and money: what everybody in this field looks at first."""
 
-from features.aggregates import days_since, days_since_first, days_with, ratio, sum_of, trend
-from features.view import NEVER, Column, FeatureView
+import numpy as np
+
+from features.aggregates import Floats, days_since, days_since_first, days_with, ratio, sum_of, trend
+from features.norms import Norms
+from features.view import NEVER, Column, Derived, FeatureView, Values
+
+
+def _rate(values: Values, norms: Norms) -> Floats:
+    return np.asarray(30 * (values["orders_count"] - 1) / np.maximum(values["orders_tenure"], 1))
+
+
+def _active_share(values: Values, norms: Norms) -> Floats:
+    return np.asarray(1 - values["orders_recency"] / np.maximum(values["orders_tenure"], 1))
+
 
 ORDERS = FeatureView(
     name="orders",
@@ -15,8 +27,18 @@ ORDERS = FeatureView(
         Column("basket_items", ratio("items", "orders"), "items per order", "items", empty=NEVER, windows=(90,)),
         Column("recency", days_since("orders"), "days since the last order", "days", empty=NEVER, windows=(None,)),
         Column("tenure", days_since_first("orders"), "days since the first order", "days", empty=NEVER, windows=(None,)),
+        # What BG/NBD knows of a buyer (orders since the first, and when the last was), each as a share of the time there was:
+        # a count of everything so far would tell the age of a young log, these do not.
+        Column(
+            "rate", Derived(("orders_count", "orders_tenure"), _rate, ageless=True),
+            "orders a month since the first one", "orders", empty=NEVER, windows=(None,),
+        ),
+        Column(
+            "active_share", Derived(("orders_recency", "orders_tenure"), _active_share, ageless=True),
+            "share of the time since the first order that had passed at the last one", "share", empty=NEVER, windows=(None,),
+        ),
         Column("trend_week", trend("orders", recent=7), "order rate of the last week against the usual one", "ratio", empty=NEVER, windows=(30,)),
         Column("trend_month", trend("orders", recent=30), "order rate of the last month against the usual one", "ratio", empty=NEVER, windows=(90,)),
         Column("spend_trend", trend("revenue_cents", recent=30), "spending of the last month against the usual one", "ratio", empty=NEVER, windows=(90,)),
     ),
-)
+)  # fmt: skip

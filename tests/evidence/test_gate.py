@@ -15,6 +15,7 @@ from training.examples import Examples
 from training.gates import Decision, best_baseline, decide
 from training.kinds import PROBABILITY, RANK, SEED
 from training.models import Recipe, fit
+from training.nowcast import YEAR, corrections
 from training.task import AskedTask
 from training.tasks import TASKS
 
@@ -105,6 +106,48 @@ def test_a_better_ranking_with_wrong_probabilities_is_refused(evidence, model, b
     assert wrong.metrics["model"]["auc"]["value"] == pytest.approx(evidence.metrics["model"]["auc"]["value"], abs=1e-6)
     assert set(failed(decide(wrong, test, None, PROBABILITY, provisional=False))) == {"calibration", "mean bias"}
     assert failed(decide(wrong, test, model, PROBABILITY, provisional=False))[-1] == "no worse than the champion"
+
+
+def moved(model: Bundle, shift: float) -> Bundle:
+    """The model with everybody's log-odds moved."""
+    slope, offset = model.model.platt
+    return replace(model, model=replace(model.model, platt=(slope, offset + shift)))
+
+
+def test_a_level_that_a_nowcast_corrects_is_a_warning_and_not_a_refusal(evidence, model, baselines, train, test):
+    high = moved(model, 0.13)  # too high by two or three points, at every cutoff
+    wrong = rejudged(evidence, high, {"rfm": baselines["rfm"]}, test)
+    assert "mean bias" in failed(decide(wrong, test, None, PROBABILITY, provisional=False))
+    (nowcast,) = corrections(high, train, test, 30)
+    assert nowcast.better >= 3
+    corrected = gather_evidence(ASKED, high, {}, train, test, (nowcast,))
+    assert corrected.scores["model"].tobytes() == nowcast.scores.tobytes()
+    decision = decide(corrected, test, None, PROBABILITY, provisional=False)
+    assert decision.promote, decision.text
+    assert [reason.rule for reason in decision.reasons if reason.warning] == ["mean bias"]
+    assert "\nwarn  mean bias: mean probability minus observed rate +0.0" in decision.text
+    assert f"(mean bias {nowcast.before:+.4f} without it, {nowcast.after:+.4f} with it; smaller by " in decision.text
+
+
+def test_a_bias_that_no_correction_explains_is_refused_and_says_what_was_tried(evidence, model, baselines, train, test):
+    high = moved(model, 0.5)
+    wrong = replace(rejudged(evidence, high, {"rfm": baselines["rfm"]}, test), corrections=corrections(high, train, test, 30))
+    decision = decide(wrong, test, None, PROBABILITY, provisional=False)
+    assert failed(decision) == ["calibration", "mean bias"]
+    assert "The nowcast does not explain it (mean bias +0.0" in decision.text
+
+
+def test_a_season_explains_a_bias_and_leaves_the_scores_as_they_are(evidence, model, baselines, test):
+    high = moved(model, 0.5)  # half of which a nowcast would leave
+    year_ago = replace(test, as_of=np.array([day - YEAR for day in test.as_of], dtype=object))
+    season = next(correction for correction in corrections(high, year_ago, test, 30) if correction.name == "season")
+    assert season.holds
+    assert season.after == pytest.approx(0, abs=1e-3)
+    judged = replace(rejudged(evidence, high, {"rfm": baselines["rfm"]}, test), corrections=(season,))
+    decision = decide(judged, test, None, PROBABILITY, provisional=False)
+    assert decision.promote, decision.text
+    assert "It was off alike in the same season a year earlier: what is served will be, too" in decision.text
+    assert judged.metrics["model"]["mean_bias"]["value"] == pytest.approx(season.before)
 
 
 def test_an_equal_challenger_is_promoted_because_it_knows_later_data(evidence, model, test):

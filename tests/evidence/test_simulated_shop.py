@@ -18,11 +18,12 @@ from features.sources.batch import Batch
 from features.store import SnapshotStore
 from features.tiles import Tiles, open_tiles
 from training.bundle import Bundle
+from training.card import model_card
 from training.evidence import gather_evidence
 from training.examples import Examples, make_examples
 from training.fit import BLEND, INDICATIVE, Candidate, core_of, fit_task
 from training.gates import decide
-from training.kinds import RANK
+from training.kinds import PROBABILITY, RANK
 from training.models import Recipe, fit
 from training.pack import make_bundle
 from training.prepare import first_day
@@ -132,6 +133,26 @@ def test_both_bundles_and_the_baselines_reproduce_their_golden_rows(candidate):
     for bundle in (candidate.served, candidate.evaluated, *candidate.baselines.values()):
         bundle.check_golden_rows()
         assert len(bundle.golden["rows"]) == 20
+
+
+def test_a_nowcast_that_holds_is_in_what_is_judged_and_in_what_is_served(candidate, world, monkeypatch):
+    monkeypatch.setattr("training.evidence.SHUFFLES", 2)
+    monkeypatch.setattr("training.evidence.RESAMPLES", 20)
+    monkeypatch.setattr("training.nowcast.LARGEST_BIAS", 0.0)  # any bias asks for one
+    monkeypatch.setattr("training.nowcast.Correction.holds", True)
+    tiles, store = world
+    moved = fit_task(ASKED, tiles.log.complete_until, tiles, store)
+    split, first = candidate.split, candidate.test.as_of == candidate.split.test[0]
+    assert moved.served.about["nowcast"]["window"] == split.test[-1].isoformat()
+    assert moved.evaluated.about["nowcast"]["window"] == split.train[-1].isoformat()
+    for name in ("served", "evaluated"):
+        before, after = (getattr(which, name) for which in (candidate, moved))
+        assert after.model.platt[1] - before.model.platt[1] == pytest.approx(after.about["nowcast"]["shift"])
+        after.check_golden_rows()
+    X = moved.test.of(moved.evaluated.features)[first]
+    assert moved.evidence.scores["model"][first] == pytest.approx(moved.evaluated.scores(X), abs=1e-12)
+    assert moved.evidence.describe()["nowcast"]["after"] == pytest.approx(moved.evidence.metrics["model"]["mean_bias"]["value"])
+    assert "A nowcast moves its log-odds by " in model_card(moved, decide(moved.evidence, moved.test, None, PROBABILITY, provisional=False))
 
 
 def test_fitting_again_gives_the_same_digest(candidate, examples, world):

@@ -28,6 +28,8 @@ from features.errors import GateRefused, LabelWindowOpen, NoUsableData
 from features.files import exclusive
 from features.shop import simulate
 from features.shopfile import Shop
+from features.store import SnapshotStore
+from features.tiles import open_tiles
 from features.workspace import Workspace, open_workspace
 from training import heartbeat
 from training.commands import run_retrain
@@ -82,9 +84,27 @@ for work in sys.argv[1:]:
 """
 KILLS = (
     f"{LATER} mlflow:MlflowClient.set_terminated 2",  # promoted, but the run is not ended
+    f"{END} training.side_by_side:fit_task 1",  # nothing is there but the retrain's run
+    f"{END} training.fit:gather_evidence 1",  # fitted
     f"{END} training.record:draw 1",  # half of the evidence is logged
+    f"{END} mlflow:MlflowClient.log_artifacts 3",  # the served bundle is logged, the evaluated one is not
+    f"{END} mlflow:MlflowClient.set_registered_model_alias 1",  # registered, and no alias changed
     f"{END} mlflow:MlflowClient.set_registered_model_alias 2",  # between the two aliases
 )
+BEFORE_ITS_RUN = 2  # of them come before the task has a run of its own
+
+
+HEADER_ONLY = """
+name = "Empty shop"
+zone = "UTC"
+currency = "EUR"
+
+[[sources]]
+kind = "table"
+path = "orders.csv"
+rows = "orders"
+columns = { order_id = "order_id", user_id = "user_id", occurred_at = "occurred_at", amount = "amount" }
+"""
 
 
 @dataclass(frozen=True)
@@ -162,8 +182,9 @@ def story(workspace, tracking, quick) -> SimpleNamespace:
     seen = SimpleNamespace()
     seen.first, seen.after_first = run(EARLIER), look(tracking)
     quick.setattr("training.record.draw", lambda *_: None)
-    environment = {**os.environ, "ENCORE_WORKSPACE": str(workspace.root)}
-    killed = subprocess.run([sys.executable, "-c", KILLED, *KILLS], env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "LOKY_MAX_CPU_COUNT"), "1")
+    environment = {**os.environ, **one_thread, "ENCORE_WORKSPACE": str(workspace.root)}
+    killed = subprocess.run([sys.executable, "-c", KILLED, *KILLS], env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=200)
     seen.kills, seen.after_kills, seen.beats = killed.stdout.split(), look(tracking), heartbeats(workspace)
     seen.later, seen.after_later = run(LATER), look(tracking)
     seen.resumed, seen.after_resumed = run(), look(tracking)
@@ -192,8 +213,8 @@ def test_work_that_was_killed_after_its_promotion_is_done_and_is_not_promoted_ag
 def test_the_next_call_does_the_work_and_closes_what_the_kills_left_open(story):
     assert story.resumed.state == "promoted", story.resumed.reason
     assert story.after_resumed.champion.run_id == story.resumed.run_id
-    assert story.after_resumed.previous == story.after_kills.champion
-    assert (story.after_resumed.running, story.after_resumed.killed) == (0, 2 * len(KILLS))
+    assert story.after_resumed.previous.number == story.after_kills.champion.number
+    assert (story.after_resumed.running, story.after_resumed.killed) == (0, 2 * len(KILLS) - BEFORE_ITS_RUN)
 
 
 def test_after_kills_the_model_is_the_one_that_an_undisturbed_fit_gives(story, workspace, tracking):
@@ -202,6 +223,14 @@ def test_after_kills_the_model_is_the_one_that_an_undisturbed_fit_gives(story, w
     (asked,) = asked_tasks(tiles, END, TASK)
     undisturbed = fit_task(asked, END, tiles, workspace.snapshots)
     assert tracking.load(story.after_resumed.champion).digest == undisturbed.served.digest
+
+
+def test_another_process_on_one_thread_gives_the_model_that_all_threads_give(story, workspace, tracking, tmp_path):
+    shop = workspace.shop()
+    tiles = open_tiles(workspace.log(shop), shop, tmp_path / "tiles")  # its own, not what the other process left
+    (asked,) = asked_tasks(tiles, LATER, TASK)
+    here = fit_task(asked, LATER, tiles, SnapshotStore(tmp_path / "snapshots"))
+    assert tracking.load(story.after_kills.champion).digest == here.served.digest
 
 
 def test_a_killed_retrain_leaves_a_heartbeat_with_its_stage(story):
@@ -258,7 +287,11 @@ def test_a_refused_challenger_is_kept_beside_the_champion_and_the_exit_code_is_3
     assert (came_to[TASK[0]], code) == ("refused", 3)
     assert time.time() - 60 < success <= time.time()
     challenger = tracking.with_alias(TASK[0], CHALLENGER)
-    assert tracking.with_alias(TASK[0], CHAMPION) == story.after_backfill.champion
+    champion = tracking.with_alias(TASK[0], CHAMPION)
+    assert champion.number == story.after_backfill.champion.number
+    assert (champion.tags["encore.challenger"], champion.tags["encore.challenger.decision"]) == (challenger.number, "refused")
+    assert champion.tags["encore.challenger.reasons"] == challenger.tags["encore.reasons"]
+    assert champion.tags["encore.decision"] == "passed"  # its own, as before
     assert challenger.tags["encore.decision"] == "refused"
     assert "because this test says so" in challenger.tags["encore.reasons"]
 
@@ -274,7 +307,7 @@ def test_a_shop_without_a_champion_is_served_by_its_best_baseline_until_a_model_
     assert registry.load(baseline).about["baseline"] == "rule"  # spend of a year, which the short log keeps from the model
     assert states(workspace, shop, END) == ["promoted"]
     assert registry.with_alias(TASK[0], CHAMPION).tags["encore.kind"] == "model"
-    assert registry.with_alias(TASK[0], PREVIOUS) == baseline
+    assert registry.with_alias(TASK[0], PREVIOUS).number == baseline.number
 
 
 def test_training_without_promotion_does_not_count_as_the_retrain(workspace):
@@ -298,6 +331,16 @@ def test_too_short_a_history_is_refused_with_exit_code_6_and_makes_no_version(wo
     assert encore.exit_code(caught.value) == 6
     assert tracking.with_alias("repeat_order", CHAMPION) is None
     assert not tracking.client.search_registered_models("name = 'corner-shop.repeat_order'")
+
+
+def test_a_file_of_nothing_but_a_header_exits_6_and_makes_no_version(workspace, tracking, tmp_path, monkeypatch):
+    (tmp_path / "orders.csv").write_text("order_id,user_id,occurred_at,amount\n")
+    (tmp_path / "encore.toml").write_text(HEADER_ONLY)
+    monkeypatch.setenv("ENCORE_MLFLOW_URI", workspace.mlflow_uri)
+    for command in ("ingest", "retrain"):
+        result = CliRunner().invoke(encore.app, [command, "-w", str(tmp_path)])
+        assert encore.exit_code(result.exception) == 6, result.exception
+    assert tracking.client.search_registered_models("name LIKE 'empty-shop.%'") == []
 
 
 def test_a_failed_command_leaves_the_last_success_and_the_other_tasks_as_they_were(story, workspace):

@@ -20,7 +20,9 @@ from features.errors import NoUsableData
 from features.events import EventLog, day_number
 from features.shopfile import Shop
 from features.tiles import open_tiles
-from training.btyd import BgNbd, GammaGamma, Vector, fit_bgnbd, fit_gamma_gamma, histories, order_days
+from training.btyd import BgNbd, GammaGamma, Vector, fit_bgnbd, fit_gamma_gamma
+from training.buying import history_of
+from training.shop_report import order_days
 
 MODEL, SPEND = BgNbd(r=0.5, alpha=20.0, a=0.8, b=2.5), GammaGamma(p=6.25, q=3.74, v=15.44)
 # frequency, recency, age, customers, mean value
@@ -59,24 +61,27 @@ def test_fits_are_those_of_lifetimes() -> None:
     assert (spend.p, spend.q, spend.v) == pytest.approx((16.306381, 5.303063, 8.383905), rel=1e-4)
 
 
-def test_histories_are_those_of_lifetimes() -> None:
+def known(days: pd.DataFrame, cutoff: int) -> pd.DataFrame:
+    """What is asked of each user, from order days (by user and day) as `shop_report.order_days` makes them: the history by
+    `history_of`, and what a repeat order day was worth in cents."""
+    past = days[days["day"] < cutoff].groupby("user_id")
+    first, last, count = past["day"].min(), past["day"].max(), past.size()
+    gap = ((last - first) / (count - 1).where(count > 1)).to_numpy(np.float64)
+    x, tx, T = history_of(np.column_stack([cutoff - last, cutoff - first, gap]).astype(np.float64))
+    worth = (past["cents"].sum() - past["cents"].first()).to_numpy() / np.maximum(x, 1)
+    return pd.DataFrame({"frequency": x, "recency": tx, "age": T, "mean_value": worth}, index=first.index)
+
+
+def test_histories_are_those_of_lifetimes(make_log: Callable[..., EventLog], shop: Shop, tmp_path: Path) -> None:
     # Two orders of `a` on the 4th are one order day; `d` comes on the day of the cutoff, which is not history yet.
-    orders = [("a", 4, 200), ("a", 1, 1000), ("a", 4, 300), ("a", 9, 900), ("d", 11, 100), ("c", 10, 700), ("b", 2, 400), ("b", 10, 500)]
-    found = histories(pd.DataFrame(orders, columns=["user_id", "day", "value_cents"]), cutoff=11)
-    assert found.columns.tolist() == ["user_id", "frequency", "recency", "age", "mean_value", "mean_value_with_first"]
-    assert found.to_numpy().tolist() == [["a", 2, 8, 9, 700.0, 800.0], ["b", 1, 8, 8, 500.0, 450.0], ["c", 0, 0, 0, 0.0, 700.0]]
-
-
-def test_order_days_come_from_the_log(make_log: Callable[..., EventLog], shop: Shop, tmp_path: Path) -> None:
-    placed = [("a", 1, 100), ("a", 3, 0), ("b", 2, 70), ("b", 2, 30), ("b", 9, 500)]
+    placed = [("a", 4, 200), ("a", 1, 1000), ("a", 4, 300), ("a", 9, 900), ("d", 11, 100), ("c", 10, 700), ("b", 2, 400), ("b", 10, 500)]
     orders = [
         {"user_id": user, "event": "order", "occurred_at": f"2024-01-{day:02d} 10:00", "order_id": str(number), "value_cents": value}
         for number, (user, day, value) in enumerate(placed)
     ]
-    cutoff = date(2024, 1, 5)
-    days = order_days(open_tiles(make_log(orders), shop, tmp_path).before(cutoff))
-    assert days.assign(day=days["day"] - day_number(date(2024, 1, 1))).to_numpy().tolist() == [["a", 0, 100], ["a", 2, 0], ["b", 1, 100]]
-    assert histories(days, day_number(cutoff))[["frequency", "recency", "age"]].to_numpy().tolist() == [[1, 2, 3], [0, 0, 2]]
+    cutoff = date(2024, 1, 11)
+    found = known(order_days(open_tiles(make_log(orders), shop, tmp_path).before(cutoff)), day_number(cutoff))
+    assert found.reset_index().to_numpy().tolist() == [["a", 2, 8, 9, 700.0], ["b", 1, 8, 8, 500.0], ["c", 0, 0, 0, 0.0]]
 
 
 # --- the stories, told slowly -------------------------------------------------------------------------------------------
@@ -266,8 +271,8 @@ def cdnow() -> pd.DataFrame:
     ids = np.cumsum(np.frombuffer(zlib.decompress(base64.b85decode(TENTH)), np.uint8), dtype=np.int64)
     orders = orders[orders["customer_id"].astype(int).isin(ids)]
     day = (orders["order_ts"] - pd.Timestamp("1970-01-01")).dt.days
-    days = pd.DataFrame({"user_id": orders["customer_id"], "day": day, "value_cents": (100 * orders["amount"]).round().astype("int64")})
-    return histories(days, day_number(date(1997, 10, 1)))
+    lines = pd.DataFrame({"user_id": orders["customer_id"], "day": day, "cents": (100 * orders["amount"]).round().astype("int64")})
+    return known(lines.groupby(["user_id", "day"], as_index=False)["cents"].sum(), day_number(date(1997, 10, 1)))
 
 
 def test_bgnbd_has_the_published_parameters_on_cdnow(cdnow: pd.DataFrame) -> None:

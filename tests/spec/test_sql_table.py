@@ -1,13 +1,10 @@
-"""Tables and queries of DuckDB files and of a real PostgreSQL, which the tests start for themselves on the loopback address."""
+"""Tables and queries of DuckDB files and of a real PostgreSQL, on the loopback address."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +28,7 @@ insert into orders values
   (3, null, '2024-03-02 10:00:00+01', 5.00, null, 'EUR', 'nobody'),
   (4, 13, '2024-03-03 00:30:00+01', 7.25, null, 'USD', null);
 """
-PASSWORD = "p@ss/w:rd"
+PASSWORD = "p@ss/w:rd"  # as in conftest.py
 Read = Callable[..., Batch]
 
 
@@ -44,48 +41,10 @@ class Database:
 
 
 @pytest.fixture(scope="session")
-def binaries() -> Path:
-    """Where PostgreSQL's own programs are; CI has to have them, a laptop need not."""
-    found = [Path(path).parent for path in (*sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True), shutil.which("initdb")) if path]
-    if found:
-        return found[0]
-    missing = "PostgreSQL is not installed here (apt-get install postgresql): its SQL tables are not tested"
-    if os.environ.get("CI") == "true":
-        pytest.fail(missing)
-    pytest.skip(missing)
-
-
-@pytest.fixture(scope="session")
-def postgres(binaries: Path) -> Iterator[Database]:
-    """A new cluster on a free port of 127.0.0.1, with a password."""
-    import psycopg
-
-    folder = Path(tempfile.mkdtemp(prefix="encore-postgres-"))
-    is_root = os.geteuid() == 0  # initdb refuses root
-    user = ["runuser", "-u", "postgres", "--"] if is_root else []
-    (folder / "password").write_text(PASSWORD)
-    if is_root:
-        for path in (folder, folder / "password"):
-            shutil.chown(path, "postgres")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    initdb = [str(binaries / "initdb"), "-D", str(folder / "data"), "-U", "encore", f"--pwfile={folder / 'password'}", "-A", "scram-sha-256", "-N"]
-    options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories= -c fsync=off"
-    control = [str(binaries / "pg_ctl"), "-D", str(folder / "data"), "-w"]
-    try:
-        subprocess.run([*user, *initdb], check=True, capture_output=True, cwd=folder)
-        subprocess.run([*user, *control, "-o", options, "-l", str(folder / "log"), "start"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
-
-        def run(statements: str) -> None:
-            with psycopg.connect(host="127.0.0.1", port=port, user="encore", password=PASSWORD, dbname="postgres", autocommit=True) as connection:
-                connection.execute(statements)
-
-        run(ORDERS)
-        yield Database(f"postgresql://encore:${{SHOP_PASSWORD}}@127.0.0.1:{port}/postgres", run)
-    finally:
-        subprocess.run([*user, *control, "-m", "immediate", "stop"], check=False, capture_output=True, cwd=folder)
-        shutil.rmtree(folder, ignore_errors=True)
+def postgres(postgres_server: Any) -> Database:
+    """Tables in a real PostgreSQL, whose password is a variable in the URL."""
+    postgres_server.run(ORDERS)
+    return Database(f"postgresql://encore:${{SHOP_PASSWORD}}@127.0.0.1:{postgres_server.port}/postgres", postgres_server.run)
 
 
 @pytest.fixture

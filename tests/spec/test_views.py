@@ -49,6 +49,13 @@ def test_recency_counts_from_the_last_order_and_tenure_from_the_first(user):
     seen = user(*THREE)
     assert seen["orders_recency"] == 10
     assert seen["orders_tenure"] == 60
+    assert seen["orders_rate"] == 1  # two more in sixty days
+    assert seen["orders_active_share"] == 50 / 60  # the last of them fifty days after the first
+
+
+def test_who_bought_once_has_been_inactive_since(user):
+    seen = user(THREE[0])
+    assert (seen["orders_rate"], seen["orders_active_share"]) == (0, 0)
 
 
 def test_gaps_of_ten_and_forty_days_make_a_cycle_of_twenty_five(user):

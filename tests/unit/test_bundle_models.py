@@ -20,13 +20,14 @@ from training.fit_value import fit_value
 from training.fit_waiting import fit_bands, fit_hazard
 from training.hazard import Hazard
 from training.models import Recipe, fit, fit_logistic, fit_trees
+from training.share import Share
 from training.uplift_model import Uplift, with_treatment
 from training.value import Rate
 
 EDGES = (1, 2, 4, 7, 14)
 RECIPE = Recipe(trees=15, seeds=2, folds=2)
 BGNBD, GAMMA_GAMMA = BgNbd(r=1 / 3, alpha=20.1, a=0.8, b=2.7), GammaGamma(p=6.25, q=3.74, v=1_544.4)
-WIDTHS = {"bgnbd": 3, "bgnbd_waiting": 3, "bgnbd_gamma_gamma": 4, "rate": 1, "bands": 1}  # columns; 5 for the others
+WIDTHS = {"bgnbd": 3, "bgnbd_waiting": 3, "bgnbd_gamma_gamma": 4, "rate": 1, "bands": 1, "share": 2}  # columns; 5 for the others
 
 
 def rows_of(count: int, columns: int, seed: int = 0) -> Matrix:
@@ -57,6 +58,7 @@ def made() -> dict[str, Model]:
         "bands": fit_bands(waited, "a"),
         "bgnbd_waiting": Returning(BGNBD, EDGES, 7, (40.0, 200.0, 30.0)),
         "uplift": Uplift("s", (), fit_trees(with_treatment(X, np.arange(700) % 2), came, 15, (0, 1))),
+        "share": Share(2.4, 14.0, (0.9, 0.1), (3.0, 0.7)),
         "uplift of two lines": Uplift("t", (fit_logistic(X[::2], came[::2]), fit_logistic(X[1::2], came[1::2]))),
         "uplift of one line": Uplift("x", (fit_logistic(X, came),)),
     }
@@ -104,6 +106,7 @@ EXPLAINED: dict[str, Callable[..., Vector]] = {
     "bands": lambda model, rows: model.scores(rows),
     "bgnbd_waiting": lambda model, rows: log_odds(model.scores(rows)),
     "uplift": of_lines_or_trees,
+    "share": lambda model, rows: log_odds(model.scores(rows)),
 }
 """What the shares of each kind add up to."""
 

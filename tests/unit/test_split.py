@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.errors import NoUsableData
-from training.split import LEAST_HISTORY, MOST_CUTOFFS, TEST_CUTOFFS, calendar, closed, split_by_time
+from training.split import LEAST_HISTORY, MOST_CUTOFFS, SHORTEST_PROOF, TEST_CUTOFFS, calendar, closed, longest_window, split_by_time
 
 FIRST = date(2023, 1, 1)
 horizons = st.integers(1, 365)
@@ -95,3 +95,32 @@ def test_a_short_span_tests_on_fewer_cutoffs_and_says_provisional(cutoffs, train
 def test_a_span_without_a_gap_is_refused_with_the_next_step(cutoffs):
     with pytest.raises(NoUsableData, match=rf"{len(cutoffs)} cutoff\(s\) with a closed window of 30 days .* longer history"):
         split_by_time(cutoffs, horizon=30)
+
+
+# --- windows that a short log can prove -------------------------------------------------------------------------------
+
+
+def test_two_windows_of_a_year_and_some_history_prove_a_year():
+    # Cutoffs are 30 days apart, so the last training cutoff is 390 days before the test cutoff, which is 365 before the end.
+    assert longest_window(FIRST, day(90 + 390 + 365), 365) == 365
+    assert longest_window(FIRST, day(90 + 390 + 364), 365) == 364
+
+
+def test_a_log_of_a_year_proves_a_third_of_one():
+    assert longest_window(FIRST, day(365), 365) == 125  # 90 days of history, 150 (five spacings) to the test cutoff, 125 after it
+    assert longest_window(FIRST, day(1000), 90) == 90
+
+
+def test_less_than_a_month_proves_nothing():
+    assert longest_window(FIRST, day(150), 365) == SHORTEST_PROOF == 30
+    with pytest.raises(NoUsableData, match="a closed window of 30 days"):
+        longest_window(FIRST, day(149), 365)
+
+
+@given(st.integers(150, 1200), horizons)
+def test_the_longest_window_can_be_split_and_no_longer_one_can(span, horizon):
+    days = longest_window(FIRST, day(span), max(horizon, 30))
+    assert split_by_time(calendar(FIRST, day(span), days), days).test
+    for longer in range(days + 1, max(horizon, 30) + 1):
+        with pytest.raises(NoUsableData):
+            split_by_time(calendar(FIRST, day(span), longer), longer)

@@ -105,7 +105,9 @@ def test_tasks_are_those_named_else_those_of_the_shop_file_else_those_the_events
         return [task.name for task in tasks_for(shop, frozenset(kinds), named)]
 
     chosen = Shop("Test shop", "UTC", "EUR", tasks=("churn", "second_order"))
-    assert names(SHOP, {"order"}) == ["second_order", "repeat_order", "churn", "reactivation", "next_order", "value"]
+    assert names(SHOP, {"order"}) == [
+        "second_order", "repeat_order", "churn", "reactivation", "next_order", "value", "value_365", "discount_affinity",
+    ]  # fmt: skip
     assert {"first_order", "lookalike"} <= set(names(SHOP, {"order", "product_view", "coupon_redeemed"}))
     assert names(chosen, {"order"}) == ["churn", "second_order"]
     assert names(chosen, {"order"}, "repeat_order") == ["repeat_order"]

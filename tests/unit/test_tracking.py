@@ -51,17 +51,36 @@ def test_a_new_task_has_no_champion(tracking):
 def test_the_former_champion_becomes_the_previous_one(tracking, bundle):
     first, second = register(tracking, bundle, "aliases"), register(tracking, bundle, "aliases")
     assert (first.number, second.number) == ("1", "2")
-    tracking.promote(first)
+    tracking.promote(first, None)
     assert (tracking.with_alias("aliases", CHAMPION), tracking.with_alias("aliases", PREVIOUS)) == (first, None)
-    tracking.promote(second)
+    tracking.promote(second, first)
     assert (tracking.with_alias("aliases", CHAMPION), tracking.with_alias("aliases", PREVIOUS)) == (second, first)
-    tracking.promote(second)  # again: the previous one stays a way back
+    tracking.promote(second, first)  # again: the previous one stays a way back
     assert tracking.with_alias("aliases", PREVIOUS) == first
-    tracking.promote(first)  # back
+    tracking.promote(first, second)  # back
     assert (tracking.with_alias("aliases", CHAMPION), tracking.with_alias("aliases", PREVIOUS)) == (first, second)
     tracking.mark_challenger(second)
     assert tracking.with_alias("aliases", CHALLENGER) == second
     assert tracking.with_alias("aliases", CHAMPION) == first
+
+
+def test_a_champion_that_is_not_the_one_judged_against_stays(tracking, bundle):
+    first, second, third = (register(tracking, bundle, "moved") for _ in range(3))
+    tracking.promote(first, None)
+    tracking.promote(second, first)
+    for judged_against, named in ((first, "version 1"), (None, "none")):
+        with pytest.raises(TrackingUnavailable, match=f"judged against {named}, but champion is now version 2. No alias was changed. Run again"):
+            tracking.promote(third, judged_against)
+    assert (tracking.with_alias("moved", CHAMPION), tracking.with_alias("moved", PREVIOUS)) == (second, first)
+
+
+def test_what_the_gate_said_of_a_challenger_is_on_the_champion_beside_its_own_tags(tracking, bundle):
+    champion, challenger = register(tracking, bundle, "noted"), register(tracking, bundle, "noted")
+    tracking.promote(champion, None)
+    tracking.note_challenge(champion, challenger, "refused", "FAIL  beats rfm")
+    found = tracking.with_alias("noted", CHAMPION).tags
+    said = {"encore.challenger": "2", "encore.challenger.as_of": "2024-06-01", "encore.challenger.decision": "refused"}
+    assert found == {**champion.tags, **said, "encore.challenger.reasons": "FAIL  beats rfm"}
 
 
 def test_versions_come_in_the_order_of_their_making_and_not_of_their_digits(tracking, bundle):
@@ -110,8 +129,8 @@ def test_a_bundle_that_is_gone_from_the_store_is_said_to_be_unavailable(tracking
 
 def test_shops_in_one_registry_do_not_see_each_others_models(tracking, bundle, workspace):
     other = Tracking(workspace, "Other shop")
-    tracking.promote(register(tracking, bundle, "mine"))
-    other.promote(register(other, bundle, "theirs"))
+    tracking.promote(register(tracking, bundle, "mine"), None)
+    other.promote(register(other, bundle, "theirs"), None)
     assert [version.task for version in other.champions()] == ["theirs"]
     assert "theirs" not in [version.task for version in tracking.champions()]
     assert "mine" in [version.task for version in tracking.champions()]

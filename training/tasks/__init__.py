@@ -10,6 +10,7 @@ from training.goals import task_of
 from training.task import Task
 from training.tasks.churn import CHURN
 from training.tasks.coupon_response import COUPON_RESPONSE
+from training.tasks.discount_affinity import DISCOUNT_AFFINITY
 from training.tasks.first_order import FIRST_ORDER
 from training.tasks.lookalike import LOOKALIKE
 from training.tasks.next_order import NEXT_ORDER
@@ -19,6 +20,7 @@ from training.tasks.second_order import SECOND_ORDER
 from training.tasks.tier_upgrade import TIER_UPGRADE
 from training.tasks.uplift import UPLIFT
 from training.tasks.value import VALUE
+from training.tasks.value_365 import VALUE_365
 
 TASKS: dict[str, Task] = {
     task.name: task
@@ -30,8 +32,10 @@ TASKS: dict[str, Task] = {
         REACTIVATION,
         NEXT_ORDER,
         VALUE,
+        VALUE_365,
         TIER_UPGRADE,
         COUPON_RESPONSE,
+        DISCOUNT_AFFINITY,
         UPLIFT,
         LOOKALIKE,
     )

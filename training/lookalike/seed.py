@@ -1,0 +1,257 @@
+"""Seed: a named, dated list of users whose like is looked for, with explicit negatives where they are known."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from features.errors import NoUsableData
+from features.files import digest_of
+from features.identity import tombstone
+from features.snapshot import Snapshot
+from features.tiles import Tiles
+from training.lookalike.rules import Condition, Mask, conditions_of, holds
+
+LEAST, FEW = 30, 100  # users: below the first a seed is refused, below the second it comes with a warning
+EXAMPLES = 5  # of unknown ids, in a message
+HASH = re.compile(r"[0-9a-fA-F]{64}")
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+class SeedRefused(NoUsableData):
+    """A seed cannot be used; `problems` lists everything that is wrong with it and what to do."""
+
+    def __init__(self, name: str, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        super().__init__(f"The seed '{name}' is refused. Nothing was written. {len(self.problems)} problem(s):\n{lines}")
+
+
+@dataclass(frozen=True)
+class Seed:
+    """Users as the snapshot of `as_of` names them, each list sorted and without duplicates.
+
+    users: whose like is looked for. negatives: who are known not to be such. how: where they came from, in JSON: kind (list,
+    rule, campaign or receivers), words, the rule and candidate filter as written, the columns they speak of, counts.
+    digest: SHA-256 of date, lists and origin, by which a model names its seed without naming anybody. excluded: who is
+    neither candidate nor evidence. expires: from when on the seed is no longer used and its ids are deleted.
+    """
+
+    name: str
+    as_of: date
+    users: tuple[str, ...]
+    negatives: tuple[str, ...]
+    how: Mapping[str, Any]
+    digest: str
+    excluded: tuple[str, ...] = ()
+    expires: date | None = None
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Given ids as users of a snapshot.
+
+    users: sorted; each given id that was found -> its user. counts: given, blank, duplicates, linked, by_hash, deleted,
+    suppressed, later (known only on or after the date), unknown, matched. unknown: some of the ids that nobody knows.
+    """
+
+    users: tuple[str, ...]
+    of: Mapping[str, str]
+    counts: Mapping[str, int]
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a seed is made of, before it is held against the population.
+
+    users, negatives, excluded: matched ids. how: see `Seed`; problems: what was wrong on the way.
+    """
+
+    users: Matched
+    negatives: Matched
+    excluded: Matched
+    how: Mapping[str, Any] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+NOBODY = Matched((), {}, {})
+
+
+def matched(ids: Sequence[str], snapshot: Snapshot, tiles: Tiles) -> Matched:
+    """Find given ids, e-mail addresses or hashes among the users of a snapshot.
+
+    An id linked to a user by now stands for that user; where that one was not known at the date, for what it was then. An
+    address is trimmed, lower-cased and hashed by SHA-256, as Meta and Google want it; hashes are held against ids that are hashes
+    themselves (Shopify, WooCommerce guests) and against the hashes of the ids. Each person counts once.
+    """
+    known, owners, tombstones = set(snapshot.user_ids), tiles.current_ids, tiles.log.manifest["tombstones"]
+    texts = [text for text in (str(one).strip() for one in ids) if text]
+    by_hash = _by_hash([*known, *owners]) if any(_is_hash(text) or "@" in text for text in texts) else {}
+    found: dict[str, str] = {}
+    missed: list[str] = []
+    counts = dict.fromkeys(("duplicates", "linked", "by_hash", "deleted", "suppressed", "later", "unknown"), 0)
+    for text in dict.fromkeys(texts):
+        name = text if text in known or text in owners else by_hash.get(_hash_of(text), text)
+        user = next((one for one in (owners.get(name, name), name) if one in known), None)
+        if user is None:
+            missed.append(text)
+            continue
+        counts["by_hash"] += name != text
+        counts["linked"] += name in owners and user != name
+        found[text] = user
+    everybody = _everybody(tiles) if missed else set()
+    names_by_hash = _by_hash(everybody) if by_hash and missed else {}
+    nobody = [text for text in missed if _missed(text, counts, tombstones, everybody, names_by_hash, owners) == "unknown"]
+    users = tuple(sorted(set(found.values())))
+    counts["duplicates"] = len(texts) - len(set(texts)) + len(found) - len(users)
+    return Matched(users, found, {"given": len(ids), "blank": len(ids) - len(texts), **counts, "matched": len(users)}, tuple(nobody[:EXAMPLES]))
+
+
+def _missed(
+    text: str, counts: dict[str, int], tombstones: Mapping[str, str], everybody: set[str], by_hash: Mapping[str, str], owners: Mapping[str, str]
+) -> str:
+    """Why an id is not in the snapshot; counts it."""
+    name = by_hash.get(_hash_of(text), text)
+    marks = (tombstone(name), tombstone(owners.get(name, name)), text.lower())
+    kind = next((tombstones[mark] for mark in marks if mark in tombstones), None)
+    why = kind or ("later" if name in everybody or name in owners else "unknown")
+    counts[why] += 1
+    return why
+
+
+def _is_hash(text: str) -> bool:
+    return HASH.fullmatch(text) is not None
+
+
+def _hash_of(text: str) -> str:
+    return text.lower() if _is_hash(text) else hash_of_address(text)
+
+
+def hash_of_address(text: str) -> str:
+    """SHA-256 hex of the trimmed, lower-cased text: how advertising platforms and our own sources hash an e-mail address."""
+    return sha256(text.strip().lower().encode()).hexdigest()
+
+
+def _by_hash(names: Sequence[str] | set[str]) -> dict[str, str]:
+    ordered = sorted(names)
+    return {hash_of_address(name): name for name in ordered} | {name.lower(): name for name in ordered if _is_hash(name)}
+
+
+def _everybody(tiles: Tiles) -> set[str]:
+    return {name for number in range(len(tiles)) for name in tiles.bucket(number, ()).users.to_pylist()}
+
+
+def make_seed(name: str, origin: Origin, snapshot: Snapshot, candidates: str | None = None, expires: date | None = None) -> Seed:
+    """Hold what a seed is made of against the population of its date.
+
+    Args:
+        candidates: rule of who may become a look-alike at all; everybody known where None.
+
+    Raises:
+        SeedRefused: with all problems: a bad name or rule, unknown ids, too few users, a seed that is everybody, nobody left
+            to look among.
+    """
+    problems = [*origin.problems]
+    if not NAME.fullmatch(name):
+        problems.append(f"the name is '{name}'; use small letters, digits, - and _, at most 64 of them, such as sample-2026-06")
+    gone = {*origin.excluded.users}
+    negatives = tuple(user for user in origin.negatives.users if user not in gone)
+    both = {*origin.users.users} & {*negatives}
+    users = tuple(user for user in origin.users.users if user not in gone)
+    if both:
+        problems.append(f"{len(both)} user(s) are both in the seed and among the negatives, such as {min(both)}; leave them out of one of the lists")
+    conditions, wrong = conditions_of(candidates, snapshot) if candidates else ([], [])
+    problems += [f"candidate filter: {problem}" for problem in wrong]
+    problems += list(size_problems(origin, users, snapshot))
+    how = {
+        **origin.how,
+        "counts": dict(origin.users.counts),
+        "negative_counts": dict(origin.negatives.counts),
+        "excluded_counts": dict(origin.excluded.counts),
+        "in_seed_and_excluded": len({*origin.users.users} & gone),
+        "candidates": candidates,
+        "candidate_columns": [condition.column for condition in conditions],
+        "candidate_conditions": [vars(condition) for condition in conditions],
+    }
+    seed = Seed(name, snapshot.as_of, users, negatives, how, "", tuple(sorted(gone)), expires)
+    if not wrong:
+        problems += _candidate_problems(seed, snapshot)
+    if problems:
+        raise SeedRefused(name, problems)
+    return Seed(name, seed.as_of, users, negatives, how, seed_digest(seed), seed.excluded, expires)
+
+
+def seed_digest(seed: Seed) -> str:
+    origin = {key: value for key, value in seed.how.items() if not key.endswith("counts")}
+    return digest_of([seed.as_of, seed.users, seed.negatives, seed.excluded, origin])
+
+
+def size_problems(origin: Origin, users: Sequence[str], snapshot: Snapshot) -> list[str]:
+    """What is wrong with the number of users, in words that say where the others went."""
+    counts, as_of, problems = origin.users.counts, snapshot.as_of, []
+    given = counts.get("given", len(users)) - counts.get("blank", 0) - counts.get("duplicates", 0)
+    unknown = counts.get("unknown", 0)
+    if 2 * unknown > given:
+        shown = ", ".join(repr(one) for one in origin.users.unknown)
+        known = ", ".join(repr(one) for one in snapshot.user_ids[:3])
+        problems.append(
+            f"{unknown:,} of {given:,} different ids ({unknown / given:.0%}) are unknown to the log, such as {shown}; its own ids look like {known}. "
+            "Check that the list has the ids that the shop's orders have (spelling, leading zeros, prefix), or name the right column"
+        )
+    if len(users) == snapshot.table.num_rows:
+        problems.append(
+            f"the seed is everybody: all {len(users):,} users known before {as_of} are in it, so there is nobody to compare it with or to find. "
+            "Give a part of them: a narrower rule or list"
+        )
+    if not users:
+        problems.append(f"nobody matched: no user known before {as_of} is in the seed ({_where(counts)}). Check the ids, the rule or the date")
+    elif len(users) < LEAST:
+        problems.append(
+            f"{len(users)} users are in the seed, at least {LEAST} are needed and {FEW} are better ({_where(counts)}). "
+            "Add users, widen the rule, or give a longer time to buy"
+        )
+    return problems
+
+
+def _where(counts: Mapping[str, int]) -> str:
+    words = {
+        "given": "given", "duplicates": "duplicates", "unknown": "unknown", "later": "known only later", "deleted": "deleted",
+        "suppressed": "suppressed", "matched": "matched",
+    }  # fmt: skip
+    return ", ".join(f"{counts[key]:,} {word}" for key, word in words.items() if counts.get(key)) or "none was given"
+
+
+def _candidate_problems(seed: Seed, snapshot: Snapshot) -> list[str]:
+    left = int(candidates_of(seed, snapshot).sum())
+    if len(seed.users) == snapshot.table.num_rows or left >= LEAST:
+        return []
+    rule = f"the candidate filter '{seed.how['candidates']}' leaves" if seed.how["candidates"] else "the seed, its negatives and the exclusions leave"
+    return [f"{rule} {left} candidate(s) of {snapshot.table.num_rows:,} users; at least {LEAST} are needed to look among. Widen it or leave it out"]
+
+
+def mask_of(users: Sequence[str], snapshot: Snapshot) -> Mask:
+    """Which rows of the snapshot are these users."""
+    return np.asarray(snapshot.user_ids.isin(pd.Index(list(users), dtype="str")))
+
+
+def rest_of(seed: Seed, snapshot: Snapshot) -> Mask:
+    """Whom a seed is compared with: who fulfils the candidate filter and is neither in the seed nor excluded."""
+    conditions = [Condition(one["column"], one["op"], _value(one["value"])) for one in seed.how.get("candidate_conditions", ())]
+    return holds(conditions, snapshot) & ~mask_of(seed.users, snapshot) & ~mask_of(seed.excluded, snapshot)
+
+
+def candidates_of(seed: Seed, snapshot: Snapshot) -> Mask:
+    """Who may become a look-alike: the rest without the explicit negatives."""
+    return rest_of(seed, snapshot) & ~mask_of(seed.negatives, snapshot)
+
+
+def _value(value: Any) -> float | tuple[str, ...] | None:
+    return tuple(value) if isinstance(value, list | tuple) else value

@@ -1,0 +1,137 @@
+"""Seeds on disk: a manifest without ids, and a Parquet file of ids beside it, until they expire.
+
+`seeds/NAME/manifest.json` names its file of ids by the seed's digest. A seed is made in one step or not at all; a user who is
+erased from it changes its digest, and the manifest keeps the earlier ones, so that a model still finds the seed it was made of.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.errors import NoUsableData, UnknownName
+from features.files import exclusive, new_directory, parquet_bytes, read_json, sha256_of, write_bytes, write_json
+from features.identity import tombstone
+from training.lookalike.seed import Seed, SeedRefused, seed_digest
+
+KEPT_DAYS = 365  # how long a seed is kept where nobody says
+ROLES = ("user", "negative", "excluded")
+
+
+def save_seed(root: Path, seed: Seed) -> Path:
+    """Keep a seed in `root`; the same one again changes nothing.
+
+    Raises:
+        SeedRefused: another seed has its name.
+    """
+    folder = root / seed.name
+    with exclusive(root / ".lock", "A change of the seeds", wait=True):
+        if (folder / "manifest.json").exists() and read_json(folder / "manifest.json")["digest"] != seed.digest:
+            advice = f"Choose another name, or delete that one first: encore lookalike forget {seed.name}"
+            raise SeedRefused(seed.name, [f"there is another seed of this name already, as of {read_json(folder / 'manifest.json')['as_of']}. {advice}"])
+        with new_directory(folder) as new:
+            _write(new, seed, ())
+    return folder
+
+
+def read_seed(root: Path, name: str, today: date, tombstones: Collection[str] = ()) -> Seed:
+    """A seed as it was kept, without those who have to stay out since.
+
+    Raises:
+        UnknownName: no such seed. NoUsableData: it has expired or was changed on disk.
+    """
+    folder = root / name
+    if name not in seed_names(root):
+        raise UnknownName("seed", name, seed_names(root))
+    manifest = read_json(folder / "manifest.json")
+    expires = date.fromisoformat(manifest["expires"]) if manifest["expires"] else None
+    if expires is not None and today >= expires:
+        raise NoUsableData(f"The seed '{name}' expired on {expires}; its ids may no longer be used. Make it again: encore lookalike seed")
+    if sha256_of(folder / manifest["file"]) != manifest["sha256"]:
+        raise NoUsableData(f"The seed '{name}' was changed on disk after it was made. Delete it and make it again: encore lookalike forget {name}")
+    table = pq.read_table(folder / manifest["file"])
+    ids = {role: _of_role(table, role) for role in ROLES}
+    out = {*tombstones}
+    users, negatives, excluded = (tuple(user for user in ids[role] if tombstone(user) not in out) if out else ids[role] for role in ROLES)
+    return Seed(name, date.fromisoformat(manifest["as_of"]), users, negatives, manifest["how"], manifest["digest"], excluded, expires)
+
+
+def seed_names(root: Path) -> list[str]:
+    return sorted(path.parent.name for path in root.glob("*/manifest.json") if not path.parent.name.startswith("."))
+
+
+def manifests(root: Path) -> dict[str, Mapping[str, Any]]:
+    """Name -> what is known of each seed without its ids."""
+    return {name: read_json(root / name / "manifest.json") for name in seed_names(root)}
+
+
+def delete_seed(root: Path, name: str) -> None:
+    """Delete a seed with its ids.
+
+    Raises:
+        UnknownName: no such seed.
+    """
+    if name not in seed_names(root):
+        raise UnknownName("seed", name, seed_names(root))
+    with exclusive(root / ".lock", "A change of the seeds", wait=True):
+        gone = (root / name).rename(root / f".gone-{name}")  # whole until it is out of sight
+        shutil.rmtree(gone)
+
+
+def drop_expired(root: Path, today: date) -> list[str]:
+    """Delete the seeds whose time is over; returns their names."""
+    over = [name for name, manifest in manifests(root).items() if manifest["expires"] and date.fromisoformat(manifest["expires"]) <= today]
+    for name in over:
+        delete_seed(root, name)
+    return over
+
+
+def erase_buried(root: Path, tombstones: Collection[str]) -> dict[str, int]:
+    """Erase users who were deleted from the shop, known by their tombstones, from every seed; name -> how many.
+
+    A crash between the new file and the old one's end leaves the old one to the next call.
+    """
+    erased, out = {}, {*tombstones}
+    for name in seed_names(root) if out else ():
+        with exclusive(root / ".lock", "A change of the seeds", wait=True):
+            folder = root / name
+            manifest = read_json(folder / "manifest.json")
+            table = pq.read_table(folder / manifest["file"])
+            gone = [tombstone(user) in out for user in table["user_id"].to_pylist()]
+            if any(gone):
+                kept = table.filter(pa.array([not one for one in gone]))
+                lists = [_of_role(kept, role) for role in ROLES]
+                seed = Seed(name, date.fromisoformat(manifest["as_of"]), lists[0], lists[1], manifest["how"], "", lists[2], _date(manifest["expires"]))
+                _write(folder, replace(seed, digest=seed_digest(seed)), (*manifest["formerly"], manifest["digest"]))
+                erased[name] = sum(gone)
+            for path in folder.glob("ids-*.parquet"):
+                if path.name != read_json(folder / "manifest.json")["file"]:
+                    path.unlink()
+    return erased
+
+
+def _write(folder: Path, seed: Seed, formerly: tuple[str, ...]) -> None:
+    rows = [(user, role) for role, users in zip(ROLES, (seed.users, seed.negatives, seed.excluded), strict=True) for user in users]
+    content = parquet_bytes(pa.table({"user_id": pa.array([user for user, _ in rows], pa.string()), "role": pa.array([role for _, role in rows], pa.string())}))
+    file = f"ids-{seed.digest[:16]}.parquet"
+    write_bytes(folder / file, content)
+    facts = {"name": seed.name, "as_of": seed.as_of.isoformat(), "expires": seed.expires.isoformat() if seed.expires else None, "how": seed.how}
+    sizes = {"users": len(seed.users), "negatives": len(seed.negatives), "excluded": len(seed.excluded)}
+    named = {"digest": seed.digest, "formerly": list(formerly), "file": file, "sha256": sha256_of(folder / file)}
+    write_json(folder / "manifest.json", {**facts, **sizes, **named})
+
+
+def _of_role(table: pa.Table, role: str) -> tuple[str, ...]:
+    roles = table["role"].to_pylist()
+    return tuple(user for user, mine in zip(table["user_id"].to_pylist(), roles, strict=True) if mine == role)
+
+
+def _date(text: str | None) -> date | None:
+    return date.fromisoformat(text) if text else None
