@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -9,14 +10,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from features.cycle import cycle_by_category, cycle_by_consumption, repurchase_cycle, time_to_next
-from features.explain import behind, named, rows_of
-from features.ingest import ingest_sources
+# The engines are imported by the commands that compute: the command line starts without them, and so does the service.
 from features.logs import console, log, step
 from features.norms import DEFAULT_CYCLE
-from features.snapshot import catalogue
-from features.store import build_elsewhere
-from features.tiles import bucket_size
 from features.workspace import Workspace, open_workspace
 
 WorkspaceOption = Annotated[
@@ -25,6 +21,7 @@ WorkspaceOption = Annotated[
 ]
 AsOf = Annotated[datetime | None, typer.Option("--as-of", formats=["%Y-%m-%d"], help="A date: only what is before it counts.", show_default=False)]
 Users = Annotated[list[str], typer.Argument(help="Ids of users.")]
+ALSO_ERASE: list[Callable[[Workspace], Mapping[str, int]]] = []  # what other packages keep ids in; each erases and counts
 
 
 def mount(app: typer.Typer) -> None:
@@ -45,6 +42,8 @@ def ingest(workspace: WorkspaceOption = None) -> None:
     skipped, an event that the log has is left out, one that says something new replaces the old from then on. A file that
     cannot be accepted is refused as a whole; rows that cannot are listed in `quarantine/` with file, line and reason.
     """
+    from features.ingest import ingest_sources
+
     ingest_sources(open_workspace(workspace))
 
 
@@ -66,6 +65,9 @@ def build_vectors(
     workspace: Workspace, as_of: date | None = None, cutoffs: int = 1, every: int = 30, memory: str | None = None, engine: str | None = None
 ) -> None:
     """Build snapshots and say what they hold."""
+    from features.store import build_elsewhere
+    from features.tiles import bucket_size
+
     shop = workspace.shop()
     with step("tiles") as found:
         tiles = workspace.tiles(shop, bucket_size(memory))
@@ -85,6 +87,8 @@ def build_vectors(
 
 def cycle(workspace: WorkspaceOption = None, as_of: AsOf = None) -> None:
     """Measure the shop's repurchase cycle: by induction, by consumption, and with those still waiting counted in."""
+    from features.cycle import cycle_by_category, cycle_by_consumption, repurchase_cycle, time_to_next
+
     place = open_workspace(workspace)
     shop = place.shop()
     tiles = place.tiles(shop)
@@ -117,11 +121,15 @@ def _bury(workspace: Workspace, users: list[str], kind: str) -> None:
         erased = workspace.log(workspace.shop()).bury(users, kind)
         gone = workspace.drop_derived()
         found |= {"users": len(users), "rows_erased": erased, "snapshots_dropped": gone}
+        for erase in ALSO_ERASE:
+            found |= erase(workspace)
     log.info("next", extra={"facts": {"do": "encore build, then encore publish: what is served was made before"}})
 
 
 def list_features(workspace: WorkspaceOption = None) -> None:
     """Name and meaning of every feature that the shop's data carry."""
+    from features.snapshot import catalogue
+
     place = open_workspace(workspace)
     shop = place.shop()
     table = Table("feature", "meaning", "unit", "family")
@@ -132,6 +140,8 @@ def list_features(workspace: WorkspaceOption = None) -> None:
 
 def describe(name: Annotated[str, typer.Argument(help="Name of a feature.")], workspace: WorkspaceOption = None) -> None:
     """All that is declared of one feature."""
+    from features.explain import named
+
     place = open_workspace(workspace)
     shop = place.shop()
     feature, _ = named(name, shop, place.log(shop).kinds)
@@ -150,6 +160,8 @@ def explain(
     workspace: WorkspaceOption = None,
 ) -> None:
     """The values of a user as of a date; with --feature, the events behind one of them."""
+    from features.explain import behind, named, rows_of
+
     place = open_workspace(workspace)
     shop = place.shop()
     tiles = place.tiles(shop)

@@ -11,12 +11,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from features.errors import Locked
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def sha256_of_bytes(content: bytes) -> str:
@@ -75,6 +75,9 @@ ROW_GROUP = 131_072  # rows: what a reader of a range of users has to read at le
 
 def parquet_bytes(table: pa.Table) -> bytes:
     """Parquet with settings that are cheap to write and give the same bytes for the same table."""
+    import pyarrow as pa  # the service, which shares this module, writes no Parquet
+    import pyarrow.parquet as pq
+
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="lz4", row_group_size=ROW_GROUP)
     return bytes(sink.getvalue())

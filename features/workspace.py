@@ -7,11 +7,14 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from features.events import EventLog
-from features.shopfile import Shop, read_shop
-from features.store import SnapshotStore
-from features.tiles import BUCKET_EVENTS, Tiles, open_tiles
+# What computes is imported by those who ask for it: the service needs to know no more than where its releases lie.
+if TYPE_CHECKING:
+    from features.events import EventLog
+    from features.shopfile import Shop
+    from features.store import SnapshotStore
+    from features.tiles import Tiles
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Workspace:
 
     @property
     def snapshots(self) -> SnapshotStore:
+        from features.store import SnapshotStore
+
         return SnapshotStore(self.root / "snapshots")
 
     @property
@@ -52,18 +57,24 @@ class Workspace:
         Raises:
             InvalidShopFile: `encore.toml` is missing or wrong.
         """
+        from features.shopfile import read_shop
+
         return read_shop(self.shop_file)
 
     def log(self, shop: Shop) -> EventLog:
+        from features.events import EventLog
+
         return EventLog(self.root / "log", shop.zone, shop.currency)
 
     @property
     def quarantine(self) -> Path:
         return self.root / "quarantine"
 
-    def tiles(self, shop: Shop, bucket_events: int = BUCKET_EVENTS) -> Tiles:
+    def tiles(self, shop: Shop, bucket_events: int | None = None) -> Tiles:
         """The tiles of the log as it is now."""
-        return open_tiles(self.log(shop), shop, self.root / "tiles", bucket_events)
+        from features.tiles import BUCKET_EVENTS, open_tiles
+
+        return open_tiles(self.log(shop), shop, self.root / "tiles", bucket_events or BUCKET_EVENTS)
 
     def drop_derived(self) -> int:
         """Delete tiles and snapshots, which are made anew from the log; returns the number of snapshots."""

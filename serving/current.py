@@ -58,7 +58,9 @@ class Current:
                 return
             if wanted == self._refused and time.monotonic() < self._retry_at:
                 return
-            self._scorer = Scorer(load_release(self.root / wanted), self.good_for)
+            scorer = Scorer(load_release(self.root / wanted), self.good_for)
+            scorer.warm()
+            self._scorer = scorer
         except Exception as error:  # noqa: BLE001 - whatever a release does, the service and its watch go on
             reason = str(error) if isinstance(error, EncoreError) else f"{type(error).__name__}: {error}"
             if reason != self.failure:

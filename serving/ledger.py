@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from features.errors import EncoreError, UnknownName
+from features.files import digest_of
 from features.logs import log
 
 METADATA = sa.MetaData()
@@ -37,6 +38,15 @@ JOBS = sa.Table(
     sa.Column("result", sa.JSON),
     sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
     sa.Column("finished_at", sa.DateTime(timezone=True)),
+)
+
+LOOKALIKES = sa.Table(
+    "lookalikes",
+    METADATA,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("request", sa.String(64), nullable=False),  # digest: ids are kept with the job until it ran, and nowhere after
+    sa.Column("job", sa.String(36), nullable=False),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
 )
 
 
@@ -126,6 +136,51 @@ class Ledger:
             raise UnknownName("job", key, ())
         return _job(row)
 
+    def order_lookalike(self, name: str, request: Mapping[str, Any]) -> tuple[Job, bool]:
+        """Queue a look-alike; the same request again is the same one. Returns its job and whether it is new.
+
+        Raises:
+            NameTaken: the name stands for another request.
+        """
+        digest, job = digest_of(dict(request)), Job(str(uuid.uuid4()), "lookalike", {"name": name, **request}, "queued", None)
+        now = datetime.now(UTC)
+        try:
+            with self._connection() as connection:
+                connection.execute(LOOKALIKES.insert().values(name=name, request=digest, job=job.id, created_at=now))
+                connection.execute(JOBS.insert().values(**vars(job), created_at=now))
+            return job, True
+        except _Duplicate:
+            with self._connection() as connection:
+                row = connection.execute(LOOKALIKES.select().where(LOOKALIKES.c.name == name)).mappings().first()
+            if row is None or row["request"] != digest:
+                raise NameTaken("A look-alike of this name exists with another seed or dial. Choose another name, or delete that one.") from None
+            return self.job(row["job"]), False
+
+    def lookalike(self, name: str) -> Job:
+        """The job of a look-alike.
+
+        Raises:
+            UnknownName: there is none.
+        """
+        with self._connection() as connection:
+            row = connection.execute(LOOKALIKES.select().where(LOOKALIKES.c.name == name)).mappings().first()
+            if row is None:
+                raise UnknownName("look-alike", name, connection.execute(sa.select(LOOKALIKES.c.name).limit(100)).scalars().all())
+        return self.job(row["job"])
+
+    def lookalikes(self) -> list[str]:
+        """Names, oldest first."""
+        with self._connection() as connection:
+            return list(connection.execute(sa.select(LOOKALIKES.c.name).order_by(LOOKALIKES.c.created_at)).scalars())
+
+    def forget_lookalike(self, name: str) -> Job:
+        """Take a look-alike and its audience out of the ledger, and leave the deletion of its seed for `encore work`."""
+        self.lookalike(name)
+        with self._connection() as connection:
+            connection.execute(LOOKALIKES.delete().where(LOOKALIKES.c.name == name))
+            connection.execute(AUDIENCES.delete().where(AUDIENCES.c.name == name))
+        return self.queue("forget_lookalike", {"name": name})
+
     def claim(self) -> Job | None:
         """Take the oldest queued job; no two workers get the same one."""
         with self._connection() as connection:
@@ -137,7 +192,10 @@ class Ledger:
 
     def finish(self, job: Job, state: str, result: Mapping[str, Any]) -> None:
         with self._connection() as connection:
-            connection.execute(JOBS.update().where(JOBS.c.id == job.id).values(state=state, result=dict(result), finished_at=datetime.now(UTC)))
+            done = {"state": state, "result": dict(result), "finished_at": datetime.now(UTC)}
+            if "seed" in job.request:  # its ids live in the seed now, or were refused
+                done["request"] = {name: value for name, value in job.request.items() if name != "seed"}
+            connection.execute(JOBS.update().where(JOBS.c.id == job.id).values(**done))
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,7 +22,7 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        announced = Headers(scope=scope).get("content-length", "0")
+        announced = next((length.decode("latin-1") for name, length in scope["headers"] if name == b"content-length"), "0")
         if announced.isdecimal() and int(announced[:20]) > self.most:  # 20 digits are enough to see that it is too large
             return await problem(413, "content-too-large", TOO_LARGE.format(most=self.most))(scope, receive, send)
         seen = 0

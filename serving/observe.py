@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 REGISTRY = CollectorRegistry()
@@ -25,17 +24,19 @@ class Observed:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+        # Looking a label up costs as much as counting; the route's own patterns are few.
+        self._counters: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        began, status, request_id = time.perf_counter(), 500, uuid.uuid4().hex
+        began, status, request_id = time.perf_counter(), 500, os.urandom(16).hex().encode()
 
         async def observed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
             await send(message)
 
         try:
@@ -43,5 +44,8 @@ class Observed:
         finally:
             # The route's pattern, never the path: a path holds user ids.
             route = getattr(scope.get("route"), "path", "none")
-            REQUESTS.labels(route, str(status)).inc()
-            SECONDS.labels(route).observe(time.perf_counter() - began)
+            if (route, status) not in self._counters:
+                self._counters[route, status] = REQUESTS.labels(route, str(status)), SECONDS.labels(route)
+            requests, seconds = self._counters[route, status]
+            requests.inc()
+            seconds.observe(time.perf_counter() - began)

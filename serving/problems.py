@@ -16,9 +16,11 @@ from features.logs import log
 from serving.audience import InvalidRule
 from serving.ledger import LedgerUnavailable, NameTaken
 from serving.schemas import Problem
+from serving.vector import UnknownFeature
 
 STATUS: dict[type[EncoreError], int] = {
     UnknownName: 404,
+    UnknownFeature: 422,
     NameTaken: 409,
     InvalidRule: 422,
     NoRelease: 503,

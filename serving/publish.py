@@ -13,12 +13,17 @@ from features.errors import BundleRefused, NoUsableData, UnknownName
 from features.files import exclusive
 from features.logs import log, step
 from features.snapshot import Snapshot
+from features.tiles import Tiles
 from features.workspace import Workspace
 from serving.release import activate, write_release
 from training.bundle import Bundle
+from training.lookalike.seed import candidates_of
+from training.lookalike.seed_request import open_seed
 from training.task import AskedTask, Task
 from training.tasks import all_tasks
 from training.tracking import Tracking, Version
+
+Mask = npt.NDArray[np.bool_]
 
 
 def publish(workspace: Workspace, as_of: date | None = None) -> str:
@@ -40,8 +45,15 @@ def publish(workspace: Workspace, as_of: date | None = None) -> str:
     tiles = workspace.tiles(shop)
     snapshot = workspace.snapshots.get(tiles, as_of or tiles.log.complete_until)
     with step("publish: score everybody, write, check") as found, exclusive(workspace.root / ".publish.lock", "A publication", wait=True):
-        fitting = {task: found for task, found in champions.items() if _fits(found[1], snapshot, tasks)}
-        models = {task: _model(bundle, snapshot, version, tracking, tasks[task]) for task, (version, bundle) in fitting.items()}
+        models = {}
+        for task, (version, bundle) in champions.items():
+            try:
+                bundle.align(snapshot.feature_names)
+                eligible = seed_candidates(workspace, tiles, bundle, snapshot) if "seed" in bundle.about else asked_about(bundle, tasks, snapshot)
+            except (UnknownName, BundleRefused, NoUsableData) as error:  # left out loudly; it does not hold up the others
+                log.error("champion left out of the release", extra={"facts": {"task": task, "reason": str(error)}})
+                continue
+            models[task] = (bundle, eligible, _facts(bundle, version, tracking))
         if not models:
             raise NoUsableData("No champion fits the shop as it is now. Run: encore retrain")
         release_id = write_release(workspace.releases, snapshot, models, {"scored_at": datetime.now(UTC).isoformat(timespec="seconds")})
@@ -50,29 +62,35 @@ def publish(workspace: Workspace, as_of: date | None = None) -> str:
     return release_id
 
 
-def _fits(bundle: Bundle, snapshot: Snapshot, tasks: Mapping[str, Task]) -> bool:
-    """Whether a champion can be served; one that cannot is left out loudly, and does not hold up the others."""
-    try:
-        if bundle.task not in tasks:
-            raise UnknownName("task", bundle.task, tasks)
-        bundle.align(snapshot.feature_names)
-    except (UnknownName, BundleRefused) as error:
-        log.error("champion left out of the release", extra={"facts": {"task": bundle.task, "reason": str(error)}})
-        return False
-    return True
+def asked_about(bundle: Bundle, tasks: Mapping[str, Task], snapshot: Snapshot) -> Mask:
+    """Whom a prediction is about, among the users of a snapshot.
+
+    Raises:
+        UnknownName: the shop has no such prediction any more.
+    """
+    if bundle.task not in tasks:
+        raise UnknownName("task", bundle.task, tasks)
+    asked = AskedTask(tasks[bundle.task], int(bundle.about["horizon_days"]), int(bundle.about["window_days"]))
+    return asked.eligible(snapshot.frame).to_numpy(dtype=bool)
 
 
-def _model(bundle: Bundle, snapshot: Snapshot, version: Version, tracking: Tracking, task: Task) -> tuple[Bundle, npt.NDArray[np.bool_], Mapping[str, Any]]:
-    asked = AskedTask(task, int(bundle.about["horizon_days"]), int(bundle.about["window_days"]))
-    eligible = asked.eligible(snapshot.frame).to_numpy(dtype=bool)
-    facts = {
+def seed_candidates(workspace: Workspace, tiles: Tiles, bundle: Bundle, snapshot: Snapshot) -> Mask:
+    """Who may be a look-alike of a seed, among the users of a snapshot.
+
+    Raises:
+        UnknownName: the seed was forgotten. NoUsableData: it expired.
+    """
+    return candidates_of(open_seed(workspace, tiles, bundle.about["seed"]["name"], datetime.now(UTC).date()), snapshot)
+
+
+def _facts(bundle: Bundle, version: Version, tracking: Tracking) -> Mapping[str, Any]:
+    return {
         "version": version.number,
         "run_id": version.run_id,
         "kind": version.tags["encore.kind"],
         "decision": version.tags["encore.reasons"],
         "metrics": _beside_its_baselines(tracking.evidence(version)["metrics"], bundle.about["baseline"]),
     }
-    return bundle, eligible, facts
 
 
 def _beside_its_baselines(metrics: Mapping[str, Any], baseline: str | None) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,38 +22,16 @@ import pyarrow as pa
 
 from features.errors import EncoreError, NoRelease, ReleaseRefused
 from features.files import digest_of, exclusive, new_directory, read_json, sha256_of, sha256_of_bytes, write_json
-from features.snapshot import Snapshot
-from features.vocabulary import LONGEST_ID, STAGES
-from serving.arrow import id_array, numbers, read_arrow, write_arrow
+from features.vocabulary import LONGEST_ID
+from serving.arrow import codes, id_array, numbers, read_arrow, write_arrow
+from serving.everybody import Scores, score_everybody, stage_codes
 from training.bundle import Bundle, load_bundle, save_bundle
 
-FORMAT = 2
+if TYPE_CHECKING:
+    from features.snapshot import Snapshot
+
+FORMAT = 3
 SNAPSHOT = "snapshot.arrow"
-DETAIL = "detail."  # before the name of a column that only some kinds of predictions have
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Everybody's scores for one task, in the snapshot's order of users; NaN where a user is not eligible.
-
-    score: what the bundle gives. details: what else it says, by name. percentile, stage_percentile: 0 to 100, among all eligible users and among those of
-    the same stage; equal scores share their middle rank.
-    """
-
-    score: npt.NDArray[np.float64]
-    percentile: npt.NDArray[np.float64]
-    stage_percentile: npt.NDArray[np.float64]
-    details: Mapping[str, npt.NDArray[np.float64]]
-
-    def columns(self) -> dict[str, npt.NDArray[np.float64]]:
-        """Everything by name, as it is stored."""
-        plain = {"score": self.score, "percentile": self.percentile, "stage_percentile": self.stage_percentile}
-        return plain | {f"{DETAIL}{name}": values for name, values in self.details.items()}
-
-    @classmethod
-    def of(cls, columns: Mapping[str, npt.NDArray[np.float64]]) -> Scores:
-        details = {name.removeprefix(DETAIL): values for name, values in columns.items() if name.startswith(DETAIL)}
-        return cls(columns["score"], columns["percentile"], columns["stage_percentile"], details)
 
 
 @dataclass(frozen=True)
@@ -71,40 +49,6 @@ class Release:
     features: tuple[str, ...]
     bundles: Mapping[str, Bundle]
     scores: Mapping[str, Scores]
-
-
-def score_everybody(bundle: Bundle, snapshot: Snapshot, eligible: npt.NDArray[np.bool_]) -> Scores:
-    """Score the eligible users of a snapshot in blocks."""
-    rows = np.flatnonzero(eligible)
-    matrix = snapshot.matrix(bundle.features)
-    score = np.full(len(eligible), np.nan)
-    details: dict[str, npt.NDArray[np.float64]] = {}
-    for block in np.array_split(rows, max(1, len(rows) // 50_000)):
-        score[block] = bundle.scores(matrix[block])
-        for name, values in bundle.details(matrix[block]).items():
-            details.setdefault(name, np.full(len(eligible), np.nan))[block] = values
-    stages = stage_codes(snapshot)
-    percentile, stage_percentile = np.full(len(score), np.nan), np.full(len(score), np.nan)
-    percentile[rows] = percentiles(score[rows])
-    for stage in range(len(STAGES)):
-        mine = rows[stages[rows] == stage]
-        stage_percentile[mine] = percentiles(score[mine])
-    return Scores(score, percentile, stage_percentile, details)
-
-
-def percentiles(score: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Share of scores below each one, plus half of those equal to it, times 100."""
-    ordered = np.sort(score)
-    below = np.searchsorted(ordered, score, "left")
-    up_to = np.searchsorted(ordered, score, "right")
-    result: npt.NDArray[np.float64] = 100.0 * (below + up_to) / (2 * max(1, len(score)))
-    return result
-
-
-def stage_codes(snapshot: Snapshot) -> npt.NDArray[np.int8]:
-    """The stage of each user as a position in STAGES."""
-    names = snapshot.table["stage"].to_numpy(zero_copy_only=False)
-    return np.array([STAGES.index(name) for name in names], dtype=np.int8)
 
 
 def write_release(
@@ -187,7 +131,7 @@ def load_release(directory: Path) -> Release:
             id=manifest["id"],
             manifest=manifest,
             users=id_array(columns["user_id"]),
-            stages=columns["stage"].to_numpy(),
+            stages=codes(columns["stage"]),
             vectors=numbers(columns["vector"].flatten()).reshape(-1, len(features)),
             features=features,
             bundles=bundles,

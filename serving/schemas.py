@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
@@ -12,6 +12,7 @@ from serving.ledger import SavedAudience
 from serving.scorer import Score, Status
 
 MOST_IDS = 1_000
+MOST_SEED = 100_000
 
 
 def sendable(text: str) -> str:
@@ -73,6 +74,36 @@ class ScoreBody(BaseModel):
     baseline: Annotated[bool, Field(description="True when no model has passed the gate and the best simple rule answers.")]
 
 
+class VectorRequest(Request):
+    """Features by name, as `/v1/models` lists them for the prediction. What is not given, or null, counts as no value."""
+
+    features: Annotated[
+        dict[StrictStr, Annotated[float, Field(strict=True)] | None],
+        Field(max_length=2_000, description="Name -> number or null.", examples=[{"orders_count": 3, "orders_recency": 12}]),
+    ]
+    reasons: Annotated[StrictBool, Field(description="Add the strongest reasons.")] = False
+
+
+class VectorBody(BaseModel):
+    """What the model says of a vector."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    task: str
+    probability: Annotated[float | None, Field(description="Calibrated probability; null where the prediction is not one.")]
+    value: float | None
+    effect: float | None
+    score: Annotated[float | None, Field(description="0 to 100: the probability in percent; for other predictions the percentile.")]
+    percentile: Annotated[float, Field(description="0 to 100: where it would stand among the eligible users of the release.")]
+    band: Literal["low", "medium", "high"]
+    details: dict[str, float | None] | None
+    missing: Annotated[list[str], Field(description="Features of the model that were not given.")]
+    reasons: list[ReasonBody] | None
+    model_version: str
+    release: str
+    baseline: bool
+
+
 class ScoresBody(BaseModel):
     scores: list[ScoreBody]
 
@@ -95,6 +126,57 @@ class AudienceRequest(Request):
 
     def rule(self) -> Rule:
         return Rule(self.task, self.top_n, self.top_percent, self.min_probability)
+
+
+class SeedRequest(Request):
+    """Exactly one of user_ids, rule and campaign. With `bought`, `bought_category` or `within`, the first and the last name
+    receivers of a sample: who bought afterwards is the seed, who did not are explicit negatives."""
+
+    user_ids: Annotated[list[StrictStr] | None, Field(min_length=1, max_length=MOST_SEED, description="Ids, e-mail addresses or their SHA-256 hashes.")] = None
+    rule: Annotated[StrictStr | None, Field(max_length=2_000, examples=["super users"], description="Of the users as of `as_of`.")] = None
+    campaign: Annotated[StrictStr | None, Field(max_length=200, description="A past campaign in the log.")] = None
+    bought: Annotated[list[StrictStr], Field(max_length=1_000, description="Products that receivers bought later.")] = []
+    bought_category: Annotated[list[StrictStr], Field(max_length=1_000, description="Categories from which receivers bought later.")] = []
+    within: Annotated[StrictInt | None, Field(ge=1, le=365, description="Days to buy.")] = None
+    received: Annotated[date | None, Field(description="The day on which all user_ids received the sample.")] = None
+    as_of: Annotated[date | None, Field(description="The seed's date: users are described as they were before it.")] = None
+    negatives: Annotated[list[StrictStr] | None, Field(max_length=MOST_SEED, description="Users who are known not to be such.")] = None
+    exclude: Annotated[list[StrictStr] | None, Field(max_length=MOST_SEED, description="Users to leave out altogether.")] = None
+    defined_by: Annotated[list[StrictStr], Field(max_length=100, description="Features that the list was chosen by; the model may not see them.")] = []
+    candidates: Annotated[StrictStr | None, Field(max_length=2_000, description="Rule of who may become a look-alike.")] = None
+
+    @model_validator(mode="after")
+    def one_source(self) -> SeedRequest:
+        given = [name for name in ("user_ids", "rule", "campaign") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of user_ids, rule, campaign; {len(given)} were given")
+        return self
+
+
+class LookalikeRequest(Request):
+    """A seed and one dial: how many users, which share of the candidates, or how alike (50 is the typical seed user)."""
+
+    name: Annotated[StrictStr, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", examples=["sample-2026-06"])]
+    seed: SeedRequest
+    size: Annotated[StrictInt | None, Field(ge=1, le=100_000_000)] = None
+    top_percent: Annotated[float | None, Field(gt=0, le=100, strict=True)] = None
+    similarity: Annotated[float | None, Field(ge=0, le=100, strict=True)] = None
+
+    @model_validator(mode="after")
+    def one_dial(self) -> LookalikeRequest:
+        given = [name for name in ("size", "top_percent", "similarity") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of size, top_percent, similarity; {len(given)} were given")
+        return self
+
+
+class LookalikeBody(BaseModel):
+    """A look-alike: `queued` until `encore work` takes it up; `done` with its audience, contrast and proof; `failed` with the reason."""
+
+    name: str
+    state: Literal["queued", "running", "done", "failed"]
+    job: str
+    result: Annotated[dict[str, Any] | None, Field(description="size, audience, contrast in words, proof; or the reason of the failure.")]
 
 
 class AudienceBody(BaseModel):
@@ -177,6 +259,7 @@ class ModelBody(BaseModel):
     rows: int
     positives: int
     eligible_users: int
+    features: Annotated[dict[str, str], Field(description="What it looks at: name -> meaning. Post these names to `/v1/scores/{task}:vector`.")]
     decision: Annotated[str, Field(description="What the gate said, with its reasons.")]
     metrics: Annotated[dict[str, Any], Field(description="Model and baselines -> metric -> value with its 95 % interval, on held-out cutoffs.")]
 

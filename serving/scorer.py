@@ -82,6 +82,12 @@ class Scorer:
     def is_stale(self, now: datetime) -> bool:
         return now >= self.expires_at
 
+    def warm(self) -> None:
+        """Open the trees, which takes milliseconds, before anybody waits for it."""
+        for task, bundle in self.release.bundles.items():
+            if bundle.model.texts:
+                bundle.scores(np.full((1, len(self._columns[task])), np.nan))
+
     def score(self, task: str, user_ids: Sequence[str], now: datetime | None = None, *, reasons: bool = False) -> list[Score]:
         """One answer per id, in the order of the ids.
 
@@ -102,6 +108,16 @@ class Scorer:
         row = int(np.searchsorted(self.release.users, key))
         return row if row < len(self.release.users) and self.release.users[row] == key else None
 
+    def rows(self, user_ids: Sequence[str]) -> list[int | None]:
+        """The row of each id, if any: many are looked up at once."""
+        users = self.release.users
+        # Longer ones than any that is known would be cut to the width of the known ones, and one that is not valid is nobody's.
+        keys = [key if is_valid_id(user) and len(key := user.encode()) <= users.itemsize else b"" for user in user_ids]
+        wanted = np.array(keys, dtype=users.dtype)
+        found = np.minimum(np.searchsorted(users, wanted), max(0, len(users) - 1))
+        known = (users[found] == wanted) & (wanted != b"") if len(users) else np.zeros(len(keys), dtype=bool)
+        return [row if is_known else None for row, is_known in zip(found.tolist(), known.tolist(), strict=True)]
+
     def _one(self, task: str, user_id: str, stale: bool) -> Score:
         row = self.row(user_id) if is_valid_id(user_id) else None
         if row is None:
@@ -120,7 +136,7 @@ class Scorer:
             percentile=percentile,
             stage_percentile=float(scores.stage_percentile[row]),
             band=band(percentile),
-            details={name: _or_none(float(values[row])) for name, values in scores.details.items()} or None,
+            details={name: or_none(float(values[row])) for name, values in scores.details.items()} or None,
         )
 
     def _answer(self, task: str, user_id: str, status: Status, **known: Any) -> Score:
@@ -155,6 +171,8 @@ def _replace_reasons(answer: Score, reasons: tuple[Reason, ...]) -> Score:
 
 def is_valid_id(user_id: str) -> bool:
     """Whether an id could be a user's: some text of at most 256 bytes without control or invisible format characters."""
+    if user_id.isascii():
+        return 0 < len(user_id) <= LONGEST_ID and user_id.isprintable()
     try:
         sized = 0 < len(user_id.encode()) <= LONGEST_ID
         return sized and (user_id.isprintable() or not any(unicodedata.category(letter).startswith("C") for letter in user_id))
@@ -173,7 +191,8 @@ def shown(kind: str, raw: float, percentile: float) -> dict[str, float | None]:
     }
 
 
-def _or_none(number: float) -> float | None:
+def or_none(number: float) -> float | None:
+    """A number, or None where there is none."""
     return None if math.isnan(number) else number
 
 

@@ -17,6 +17,7 @@ from features.workspace import Workspace
 from serving.audience import Rule, cut
 from serving.destinations import DESTINATIONS
 from serving.ledger import Job, Ledger
+from serving.lookalikes import forget_lookalike, make_lookalike
 from serving.release import current_id, load_release
 from serving.scorer import Scorer
 
@@ -41,7 +42,7 @@ def run_job(workspace: Workspace, ledger: Ledger, job: Job) -> None:
         if job.kind not in JOBS:
             raise UnknownName("kind of job", job.kind, JOBS)
         with step(f"job {job.kind}", job=job.id):
-            result = JOBS[job.kind](workspace, job.request)
+            result = JOBS[job.kind](workspace, ledger, job.request)
     except Exception as error:  # noqa: BLE001 - whatever a job does, the next one gets its turn
         log.error("job failed", extra={"facts": {"job": job.id, "reason": str(error)}})
         ledger.finish(job, "failed", {"reason": str(error)})
@@ -49,7 +50,7 @@ def run_job(workspace: Workspace, ledger: Ledger, job: Job) -> None:
     ledger.finish(job, "done", result)
 
 
-def export(workspace: Workspace, request: Mapping[str, Any]) -> dict[str, Any]:
+def export(workspace: Workspace, ledger: Ledger, request: Mapping[str, Any]) -> dict[str, Any]:
     """Write an audience's members with their scores to the workspace's exports folder."""
     release = load_release(workspace.releases / current_id(workspace.releases))
     audience = cut(release, Rule(**request["rule"]))
@@ -73,4 +74,8 @@ def file_name(name: str) -> str:
     return plain if plain == name else f"{plain}-{digest_of(name)[:6]}"
 
 
-JOBS: dict[str, Callable[[Workspace, Mapping[str, Any]], dict[str, Any]]] = {"export": export}
+JOBS: dict[str, Callable[[Workspace, Ledger, Mapping[str, Any]], dict[str, Any]]] = {
+    "export": export,
+    "lookalike": make_lookalike,
+    "forget_lookalike": forget_lookalike,
+}

@@ -160,6 +160,9 @@ class Client:
     def get(self, target: str) -> Answer:
         return self.request("GET", target)
 
+    def delete(self, target: str) -> Answer:
+        return self.request("DELETE", target)
+
     def post(self, target: str, value: Any = None) -> Answer:
         """Post a value as JSON; bytes go as they are, other iterables of bytes in chunks of unannounced length."""
         raw = value if isinstance(value, bytes) or hasattr(value, "__next__") else json.dumps(value).encode()

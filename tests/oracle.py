@@ -289,6 +289,7 @@ MEANS: dict[str, Means] = {
     "orders_count": ORDERS, "orders_days": days("order"), "orders_revenue": SPENT, "orders_items": PIECES,
     "orders_basket_value": ratio(SPENT, ORDERS), "orders_basket_items": ratio(PIECES, ORDERS),
     "orders_recency": last("order"), "orders_tenure": first("order"),
+    "orders_relative": lambda seen, window: per(ORDERS(seen, None), max(seen.norms["frequency"], 1)),
     "orders_rate": lambda seen, window: per(30 * (ORDERS(seen, None) - 1), max(first("order")(seen, None) or 0, 1)) if ORDERS(seen, None) else None,
     "orders_active_share": lambda seen, window: minus(1, per(last("order")(seen, None), max(first("order")(seen, None) or 0, 1))),
     "orders_trend_week": trend(ORDERS, 7), "orders_trend_month": trend(ORDERS, 30), "orders_spend_trend": trend(SPENT, 30),

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
+
+from training import lightgbm_c as lgb
 
 Matrix = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float64]
@@ -47,16 +48,21 @@ class Logistic:
 
     def logits(self, rows: Matrix) -> Vector:
         """Column after column: a dot product would add up in another order for another number of rows."""
-        total = np.full(len(rows), self.intercept)
-        for coefficient, values in zip(self.coef, self.inputs(rows).T, strict=True):
-            total += coefficient * values
-        return total
+        inputs = self.inputs(rows)
+        if len(rows) == 1:  # the same additions without an array for each
+            total = self.intercept
+            for coefficient, value in zip(self.coef, inputs[0].tolist(), strict=True):
+                total += coefficient * value
+            return np.array([total])
+        totals = np.full(len(rows), self.intercept)
+        for coefficient, values in zip(self.coef, inputs.T, strict=True):
+            totals += coefficient * values
+        return totals
 
     def contributions(self, rows: Matrix) -> Matrix:
         """Rows x (features + 1): coefficient x standardised value, whose mean over the training rows is about zero."""
         shares = np.zeros((len(rows), rows.shape[1] + 1))
-        for position, coefficient, values in zip(self.columns, self.coef, self.inputs(rows).T, strict=True):
-            shares[:, position] += coefficient * values
+        shares[:, list(self.columns)] += np.array(self.coef) * self.inputs(rows)
         shares[:, -1] = self.intercept
         return shares
 
@@ -73,14 +79,14 @@ class Trees:
 
     def raw(self, rows: Matrix) -> Vector:
         """Mean raw score of each row."""
-        return self._mean([np.asarray(booster.predict(rows, raw_score=True, num_threads=1)) for booster in self.boosters])
+        return self._mean([booster.raw(rows) for booster in self.boosters])
 
     def contributions(self, rows: Matrix) -> Matrix:
         """Rows x (features + 1), adding up to `raw`: TreeSHAP as LightGBM computes it.
 
         Source: Lundberg et al. 2020, https://doi.org/10.1038/s42256-019-0138-9
         """
-        return self._mean([np.asarray(booster.predict(rows, pred_contrib=True, num_threads=1)) for booster in self.boosters])
+        return self._mean([booster.contributions(rows) for booster in self.boosters])
 
     @staticmethod
     def _mean(parts: Sequence[Matrix]) -> Matrix:

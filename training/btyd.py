@@ -15,9 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import eigh_tridiagonal
-from scipy.optimize import minimize
-from scipy.special import digamma, expit, gammaln
 
 from features.errors import NoUsableData
 
@@ -44,6 +41,8 @@ class BgNbd:
 
     def p_alive(self, x: npt.ArrayLike, tx: npt.ArrayLike, T: npt.ArrayLike) -> Vector:
         """Probability that the customer has not left (Fader, Hardie, Lee 2008, "Computing P(alive) using the BG/NBD model")."""
+        from scipy.special import expit
+
         x, tx, T = _columns(x, tx, T)
         return np.asarray(expit(-_log_odds_of_having_left(x, tx, T, self.r, self.alpha, self.a, self.b)))
 
@@ -145,6 +144,8 @@ def _log_odds_of_having_left(x: Vector, tx: Vector, T: Vector, r: float, alpha: 
 
 def _bgnbd_loss(logs: Vector, x: Vector, tx: Vector, T: Vector, count: Vector, penalty: float) -> tuple[float, Vector]:
     """Negative log-likelihood per customer and its gradient by the log-parameters (section 7 of Fader, Hardie, Lee 2005)."""
+    from scipy.special import digamma, expit, gammaln
+
     r, alpha, a, b = np.exp(logs)
     odds = _log_odds_of_having_left(x, tx, T, r, alpha, a, b)
     left, log_T, log_tx = expit(odds), np.log(alpha + T), np.log(alpha + tx)
@@ -164,6 +165,8 @@ def _bgnbd_loss(logs: Vector, x: Vector, tx: Vector, T: Vector, count: Vector, p
 
 def _gamma_loss(logs: Vector, x: Vector, value: Vector) -> tuple[float, Vector]:
     """Negative log-likelihood per customer and its gradient by the logs of p, q - 1 and v (Fader, Hardie 2013)."""
+    from scipy.special import digamma, gammaln
+
     p, q_above_1, v = np.exp(logs)
     q, total = 1 + q_above_1, x * value
     log_share = np.log(total / (total + v))
@@ -179,9 +182,10 @@ def _gamma_loss(logs: Vector, x: Vector, value: Vector) -> tuple[float, Vector]:
 
 def least(loss: Loss, starts: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
     """The parameters of the least loss that a descent from one of the starts finds; the first of equals."""
-    bounds = [(-BOX, BOX)] * len(starts[0])
+    from scipy.optimize import minimize
     from threadpoolctl import threadpool_limits  # not installed where fitted models are only asked
 
+    bounds = [(-BOX, BOX)] * len(starts[0])
     options = {"ftol": 1e-14, "gtol": 1e-8}
     with threadpool_limits(1):  # more would wait for each other over matrices of four by four
         found = [minimize(loss, np.clip(np.log(start), -BOX, BOX), jac=True, method="L-BFGS-B", bounds=bounds, options=options) for start in starts]
@@ -194,6 +198,8 @@ def _beta_quadrature(a: float, b: float) -> tuple[Vector, Vector]:
 
     The shares add up to 1, so that unlike the usual weights they cannot overflow where b is large.
     """
+    from scipy.linalg import eigh_tridiagonal
+
     s, n, m = a + b - 2, np.arange(1, NODES), np.arange(2, NODES)
     centre = np.append((a - b) / (a + b), (a - b) * s / ((2 * n + s) * (2 * n + s + 2)))
     first = 4 * a * b / ((a + b) ** 2 * (a + b + 1))  # the general form is 0 / 0 where a + b = 1

@@ -18,6 +18,7 @@ from features.files import canonical_json, read_json, sha256_of, sha256_of_bytes
 from training.blend import Blend, Matrix, Vector
 from training.buying import Buying, Returning, Worth
 from training.hazard import Bands, Hazard
+from training.lookalike.likeness import Likeness
 from training.share import Share
 from training.uplift_model import Uplift
 from training.value import Rate, Value
@@ -56,6 +57,7 @@ MODELS: dict[str, Any] = {
     "bgnbd_waiting": Returning,
     "uplift": Uplift,
     "share": Share,
+    "likeness": Likeness,
 }
 """Name in the file -> kind of model. A new kind is a new file and one line here."""
 

@@ -11,11 +11,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from features.commands import AsOf, WorkspaceOption
+from features.commands import ALSO_ERASE, AsOf, WorkspaceOption
 from features.errors import GateRefused, MissingExtra, NoUsableData
 from features.logs import console, log, step
 from features.workspace import Workspace, open_workspace
 from training.heartbeat import reported
+from training.lookalike import commands as lookalike_commands
 
 TaskOption = Annotated[list[str] | None, typer.Option("--task", "-t", help="A prediction, such as repeat_order; repeatable.", show_default=False)]
 
@@ -28,6 +29,8 @@ def mount(app: typer.Typer) -> None:
     words = typer.Typer(name="shop", help="What the shop's own history says, before any model.", no_args_is_help=True)
     words.command()(report)
     app.add_typer(words)
+    app.add_typer(lookalike_commands.words())
+    ALSO_ERASE.append(lookalike_commands.erase_from_seeds)
 
 
 def check(

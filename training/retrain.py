@@ -4,47 +4,28 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from features.cycle import repurchase_cycle
-from features.errors import BundleRefused, LabelWindowOpen, NoUsableData
+from features.errors import LabelWindowOpen, NoUsableData
 from features.files import code_digest, digest_of, exclusive
 from features.logs import log, step
 from features.shopfile import Shop
 from features.snapshot import recipe_digest
 from features.tiles import Tiles
 from features.workspace import Workspace
-from training.bundle import Bundle
-from training.card import grade_of, metrics_table, model_card
-from training.drift import measure_drift
-from training.fit import Candidate
-from training.gates import Decision, Reason, best_baseline, decide
+from training.card import metrics_table
 from training.heartbeat import heartbeat, task_state
+from training.judge import Outcome, judge, keep
 from training.kinds import KINDS
-from training.record import record_candidate
 from training.side_by_side import fit_tasks
 from training.task import AskedTask
 from training.tasks import tasks_for
-from training.tracking import CHAMPION, Tracking, Version
+from training.tracking import CHAMPION, Tracking
 
 CODE = code_digest(Path(__file__).parent)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a retrain did for one task: `promoted`, `refused`, `logged`, `already done` or `no usable data`, and why.
-
-    drifted: how many features had drifted from what the champion was trained on; None where there is nothing to compare.
-    """
-
-    task: str
-    state: str
-    reason: str
-    run_id: str | None = None
-    drifted: int | None = None
 
 
 def retrain(
@@ -124,80 +105,16 @@ def _train(workspace: Workspace, tracking: Tracking, tiles: Tiles, until: date, 
                 task_state(workspace.root, asked.name, "no usable data")
                 continue
             with step(f"{asked.name}: gate and log") as found:
-                outcome, decision = _judge_and_log(tracking, candidate, parent, key, until, promote, tiles.shop)
+                judgement = judge(tracking, candidate, until, tiles.shop)
+                outcome = keep(tracking, candidate, judgement, parent, key, promote)
                 found["decision"] = outcome.state
             outcomes.append(outcome)
             task_state(workspace.root, asked.name, outcome.state, outcome.drifted)
             measured = candidate.evidence.metrics.items()
             main = KINDS[asked.kind].main
             summary |= {f"{asked.name}.{main}" if who == "model" else f"{asked.name}.{who}.{main}": values[main]["value"] for who, values in measured}
-            cards.append(f"## {asked.name}: {outcome.state}\n\n{candidate.served.about['question']}\n\n{metrics_table(candidate)}\n\n```\n{decision.text}\n```")
+            cards.append(
+                f"## {asked.name}: {outcome.state}\n\n{candidate.served.about['question']}\n\n{metrics_table(candidate)}\n\n```\n{judgement.decision.text}\n```"
+            )
         tracking.log(parent, {"as_of": until, "data": tiles.log.digest}, summary, {"mlflow.note.content": f"# Retrain as of {until}\n\n" + "\n\n".join(cards)})
     return outcomes
-
-
-def _rival(tracking: Tracking, champion: Version, path: str | None = "evaluated") -> Bundle | None:
-    """The champion's evaluated bundle (None: what is served of it); one that cannot be read could not be served either, so it holds nobody up."""
-    try:
-        return tracking.load(champion, path)
-    except BundleRefused as error:
-        log.warning("champion cannot be read and is not compared", extra={"facts": {"task": champion.task, "reason": str(error)}})
-        return None
-
-
-def _judge_and_log(tracking: Tracking, candidate: Candidate, parent: str, key: str, until: date, promote: bool, shop: Shop) -> tuple[Outcome, Decision]:
-    task, evidence = candidate.asked.name, candidate.evidence
-    metrics, kind = evidence.metrics["model"], KINDS[candidate.asked.kind]
-    champion = tracking.with_alias(task, CHAMPION)
-    # A baseline that serves as champion is beaten by the rule on baselines.
-    is_model = champion is not None and champion.tags.get("encore.kind") == "model"
-    rival = _rival(tracking, champion) if champion and is_model else None
-    if rival and rival.about["horizon_days"] != candidate.asked.horizon:
-        log.warning("champion answers for another horizon and is not compared", extra={"facts": {"task": task, "days": rival.about["horizon_days"]}})
-        rival = None
-    decision = decide(evidence, candidate.test, rival, kind, candidate.split.provisional, candidate.indicative, shop.signed_off)
-    decision = replace(decision, extrapolation=candidate.asked.extrapolation)
-    newer = champion is not None and champion.tags["encore.as_of"] > until.isoformat()
-    served = _rival(tracking, champion, None) if champion and not newer else None
-    if drift := measure_drift(served, candidate.test.at(candidate.split.test[-1:])) if served else None:
-        decision = decision.also(drift.reason(shop.on_drift))
-        drift.alert(task)
-    drifted = len(drift.drifted) if drift else None
-    if served and served.digest == candidate.served.digest:  # it would take the place of the previous one, the way back
-        decision = decision.also(Reason("differs from the champion", False, f"the champion is this very model (digest {served.digest[:12]})"))
-    tags = {
-        "encore.key": key,
-        "encore.task": task,
-        "encore.as_of": until.isoformat(),
-        "encore.data": str(candidate.served.about["data"]),
-        "encore.decision": "passed" if decision.promote else "refused",
-        "encore.reasons": decision.text,
-        "encore.grade": grade_of(decision, metrics),
-        **({"encore.drift": drift.text} if drift else {}),
-    }
-    with tracking.run(f"{task} {until}", {**tags, "mlflow.note.content": model_card(candidate, decision, drift)}, parent) as run_id:
-        record_candidate(tracking, candidate, decision, run_id, drift)
-        measured = {f"encore.{name}": f"{metrics[name]['value']:.4f}" for name in kind.headline}
-        made_as = "baseline" if candidate.asked.extrapolation else "model"  # what no window has proven is never called a model
-        made = tracking.register(task, run_id, "bundle", {**tags, **measured, "encore.kind": made_as}, decision.text)
-        if not promote or newer:
-            why = "this is a backfill: a champion of later data exists" if newer else "promotion was not asked for"
-            return Outcome(task, "logged", why, run_id, drifted), decision
-        if decision.promote:
-            tracking.promote(made, champion)
-        else:
-            tracking.mark_challenger(made)
-        if champion:
-            tracking.note_challenge(champion, made, tags["encore.decision"], decision.text)
-        if decision.promote:
-            return Outcome(task, "promoted", decision.text, run_id, drifted), decision
-        stopped = drift is not None and drift.far and shop.on_drift == "stop"
-        if not is_model and candidate.baselines and not stopped:  # no champion, or a baseline of older data
-            name = next(iter(candidate.baselines)) if candidate.asked.extrapolation else best_baseline(evidence, kind)
-            tracking.promote(
-                tracking.register(
-                    task, run_id, f"baselines/{name}", {**tags, "encore.kind": "baseline"}, f"The {name} baseline: no model has passed the gate yet."
-                ),
-                champion,
-            )
-        return Outcome(task, "refused", decision.text, run_id, drifted), decision

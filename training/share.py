@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import betaincinv
 
 from training.blend import Matrix, Vector
 from training.buying import shapley
@@ -59,6 +58,8 @@ class Share:
 
     def details(self, rows: Matrix) -> dict[str, Vector]:
         """The share of the customer's orders in the long run: its posterior mean, and where it lies with a probability of 80 %."""
+        from scipy.special import betaincinv  # asked at publish, not by the service
+
         yes, no = self.posterior(rows)
         low, high = (np.asarray(betaincinv(yes, no, level)) for level in INTERVAL)
         return {"discount_share": yes / (yes + no), "discount_share_low": low, "discount_share_high": high}

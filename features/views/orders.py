@@ -7,6 +7,10 @@ from features.norms import Norms
 from features.view import NEVER, Column, Derived, FeatureView, Values
 
 
+def _relative(values: Values, norms: Norms) -> Floats:
+    return np.asarray(values["orders_count"] / max(norms.frequency, 1.0))
+
+
 def _rate(values: Values, norms: Norms) -> Floats:
     return np.asarray(30 * (values["orders_count"] - 1) / np.maximum(values["orders_tenure"], 1))
 
@@ -27,8 +31,9 @@ ORDERS = FeatureView(
         Column("basket_items", ratio("items", "orders"), "items per order", "items", empty=NEVER, windows=(90,)),
         Column("recency", days_since("orders"), "days since the last order", "days", empty=NEVER, windows=(None,)),
         Column("tenure", days_since_first("orders"), "days since the first order", "days", empty=NEVER, windows=(None,)),
-        # What BG/NBD knows of a buyer (orders since the first, and when the last was), each as a share of the time there was:
-        # a count of everything so far would tell the age of a young log, these do not.
+        # A count of everything so far would tell the age of a young log; against the typical buyer's it does not. The other two
+        # are what BG/NBD knows of a buyer (orders since the first, and when the last was), each as a share of the time there was.
+        Column("relative", Derived(("orders_count",), _relative, ageless=True), "orders so far per order of the typical buyer", "ratio", windows=(None,)),
         Column(
             "rate", Derived(("orders_count", "orders_tenure"), _rate, ageless=True),
             "orders a month since the first one", "orders", empty=NEVER, windows=(None,),

@@ -3,7 +3,8 @@
 from serving.routes.audiences import router as audiences
 from serving.routes.health import router as health
 from serving.routes.journeys import router as journeys
+from serving.routes.lookalikes import router as lookalikes
 from serving.routes.models import router as models
 from serving.routes.scores import router as scores
 
-ROUTERS = (scores, audiences, journeys, models, health)
+ROUTERS = (scores, audiences, lookalikes, journeys, models, health)

@@ -29,6 +29,7 @@ async def get_models(scorer: ScorerPart) -> ModelsBody:
                 rows=about["rows"],
                 positives=about["positives"],
                 eligible_users=facts["eligible"],
+                features={name: about["features"][name]["meaning"] for name in scorer.release.bundles[task].features},
                 decision=facts["decision"],
                 metrics=facts["metrics"],
             )

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, cast
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from serving.observe import SCORES
 from serving.problems import RESPONSES
 from serving.routes.parts import ScorerPart
-from serving.schemas import ScoreBody, ScoreRequest, ScoresBody, score_body
-from serving.scorer import Score
+from serving.schemas import ScoreBody, ScoreRequest, ScoresBody, VectorBody, VectorRequest, score_body
+from serving.score_json import Answers, counted
+from serving.vector import score_vector
 
 router = APIRouter(prefix="/v1/scores", tags=["scores"], responses=RESPONSES)
 
@@ -26,16 +26,22 @@ async def get_score(
     """The score of one user. Cheap and idempotent: call it as often as you like."""
     # A look-up takes microseconds; reasons run the model and must not hold up the other requests.
     scores = await run_in_threadpool(scorer.score, task, [user_id], reasons=True) if reasons else scorer.score(task, [user_id])
-    return _counted(scores)[0]
+    return score_body(counted(scores)[0])
 
 
-@router.post("/{task}", summary="Many users' scores")
-def post_scores(task: TaskName, request: ScoreRequest, scorer: ScorerPart) -> ScoresBody:
+@router.post("/{task}:vector", summary="The score of a vector")
+async def post_vector(task: TaskName, request: VectorRequest, scorer: ScorerPart) -> VectorBody:
+    """For data scientists: what the model says of features that you post by name, beside the eligible users of the release."""
+    if request.reasons:
+        return VectorBody.model_validate(await run_in_threadpool(score_vector, scorer, task, request.features, reasons=True))
+    return VectorBody.model_validate(score_vector(scorer, task, request.features))
+
+
+@router.post("/{task}", summary="Many users' scores", response_model=ScoresBody)
+async def post_scores(task: TaskName, request: ScoreRequest, scorer: ScorerPart, http: Request) -> ScoresBody | Response:
     """The scores of up to 1,000 users, in the order of their ids. Each has its own status; none fails the others."""
-    return ScoresBody(scores=_counted(scorer.score(task, request.user_ids, reasons=request.reasons)))
-
-
-def _counted(scores: list[Score]) -> list[ScoreBody]:
-    for score in scores:
-        SCORES.labels(score.task, score.status.value, score.model_version).inc()
-    return [score_body(score) for score in scores]
+    prepared = cast(Answers, http.app.state.answers).ready(task)
+    if prepared and not request.reasons:
+        return Response(prepared.many(request.user_ids), media_type="application/json")
+    scores = await run_in_threadpool(scorer.score, task, request.user_ids, reasons=request.reasons)
+    return ScoresBody(scores=[score_body(score) for score in counted(scores)])

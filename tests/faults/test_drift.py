@@ -69,7 +69,7 @@ def quick() -> Iterator[pytest.MonkeyPatch]:
         patch.setattr("training.evidence.FEW", 2)
         patch.setattr("training.kinds.evaluate_difference", partial(evaluate_difference, resamples=20))
         patch.setattr("training.record.draw", lambda *_: None)
-        patch.setattr("training.retrain.decide", pass_all)
+        patch.setattr("training.judge.decide", pass_all)
         yield patch
 
 

@@ -71,7 +71,7 @@ def run_until(as_of, place, count):
         return real(*args, **more)
 
     evidence.SHUFFLES, record.draw = 2, lambda *_: None
-    sys.modules["training.retrain"].decide = lambda *_: Decision(True, True, False, ())
+    sys.modules["training.judge"].decide = lambda *_: Decision(True, True, False, ())
     setattr(home, function, deadly)
     retrain(open_workspace(), open_workspace().shop(), date.fromisoformat(as_of), ("lookalike",))
 
@@ -169,7 +169,7 @@ def quick() -> Iterator[pytest.MonkeyPatch]:
     """The gate says yes unless told otherwise, and little time goes into evidence: both have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.evidence.SHUFFLES", 2)
-        patch.setattr("training.retrain.decide", pass_all)
+        patch.setattr("training.judge.decide", pass_all)
         yield patch
 
 
@@ -278,7 +278,7 @@ def states(workspace: Workspace, shop: Shop, as_of: date, promote: bool = True) 
 
 
 def test_a_refused_challenger_is_kept_beside_the_champion_and_the_exit_code_is_3(story, workspace, tracking, monkeypatch):
-    monkeypatch.setattr("training.retrain.decide", refuse)
+    monkeypatch.setattr("training.judge.decide", refuse)
     (workspace.root / "encore.toml").write_text(f'name = "{NAME}"\nzone = "UTC"\ncurrency = "EUR"\n[horizons]\nlookalike = 80\n')
     result = CliRunner().invoke(encore.app, ["retrain", "-w", str(workspace.root), "-t", TASK[0]])
     assert isinstance(result.exception, GateRefused)
@@ -300,7 +300,7 @@ def test_a_shop_without_a_champion_is_served_by_its_best_baseline_until_a_model_
     shop = replace(workspace.shop(), name="Second shop")
     registry = Tracking(workspace, shop.name)
     with monkeypatch.context() as patch:
-        patch.setattr("training.retrain.decide", refuse)
+        patch.setattr("training.judge.decide", refuse)
         assert states(workspace, shop, EARLIER) == ["refused"]
     baseline = registry.with_alias(TASK[0], CHAMPION)
     assert baseline.tags["encore.kind"] == "baseline"
@@ -389,6 +389,6 @@ def test_without_the_registry_a_retrain_exits_5_within_seconds(workspace, tmp_pa
     (tmp_path / "encore.toml").write_bytes(workspace.shop_file.read_bytes())
     code, said, seconds = command(ENCORE_WORKSPACE=str(tmp_path), ENCORE_MLFLOW_URI="http://127.0.0.1:9")
     assert code == 5
-    assert seconds < 15
+    assert seconds < 60, "the client of a registry that is down would wait for four minutes"
     assert "MLflow at http://127.0.0.1:9 did not do what was asked" in said
     assert "it resumes" in said

@@ -53,7 +53,7 @@ from training.retrain import retrain
 from training.tracking import CHAMPION, Tracking
 
 root, (earlier, later, end) = Path(sys.argv[1]), map(date.fromisoformat, sys.argv[2:])
-retraining = sys.modules["training.retrain"]
+retraining, judging = sys.modules["training.retrain"], sys.modules["training.judge"]
 evidence.SHUFFLES, record.draw, lease.POLL = 2, lambda *_: None, 0.1
 
 def passed(*_):
@@ -64,7 +64,7 @@ def host(number, as_of, decide=passed, wait=False, meet=0):
     child = os.fork()
     if child:
         return child
-    retraining.decide, ask = decide, Tracking.alone
+    judging.decide, ask = decide, Tracking.alone
 
     def alone(self, *args, **more):
         (root / f"ready-{number}").touch()

@@ -49,6 +49,7 @@ def test_recency_counts_from_the_last_order_and_tenure_from_the_first(user):
     seen = user(*THREE)
     assert seen["orders_recency"] == 10
     assert seen["orders_tenure"] == 60
+    assert seen["orders_relative"] == 1  # the only buyer is the typical one
     assert seen["orders_rate"] == 1  # two more in sixty days
     assert seen["orders_active_share"] == 50 / 60  # the last of them fifty days after the first
 

@@ -19,6 +19,7 @@ from training.examples import Examples
 from training.fit_value import fit_value
 from training.fit_waiting import fit_bands, fit_hazard
 from training.hazard import Hazard
+from training.lookalike.likeness import Likeness, Part
 from training.models import Recipe, fit, fit_logistic, fit_trees
 from training.share import Share
 from training.uplift_model import Uplift, with_treatment
@@ -59,6 +60,7 @@ def made() -> dict[str, Model]:
         "bgnbd_waiting": Returning(BGNBD, EDGES, 7, (40.0, 200.0, 30.0)),
         "uplift": Uplift("s", (), fit_trees(with_treatment(X, np.arange(700) % 2), came, 15, (0, 1))),
         "share": Share(2.4, 14.0, (0.9, 0.1), (3.0, 0.7)),
+        "likeness": Likeness(fit_logistic(X, came), fit_trees(X, came, 15, (0, 1)), Part(-0.4, 0.8), Part(0.1, 1.3)),
         "uplift of two lines": Uplift("t", (fit_logistic(X[::2], came[::2]), fit_logistic(X[1::2], came[1::2]))),
         "uplift of one line": Uplift("x", (fit_logistic(X, came),)),
     }
@@ -107,6 +109,7 @@ EXPLAINED: dict[str, Callable[..., Vector]] = {
     "bgnbd_waiting": lambda model, rows: log_odds(model.scores(rows)),
     "uplift": of_lines_or_trees,
     "share": lambda model, rows: log_odds(model.scores(rows)),
+    "likeness": lambda model, rows: model.scores(rows),
 }
 """What the shares of each kind add up to."""
 

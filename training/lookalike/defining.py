@@ -11,7 +11,8 @@ from features.aggregates import ChangePart, GapPart
 from features.snapshot import Snapshot, catalogue
 from features.tiles import Tiles
 from features.view import Derived, Feature
-from training.lookalike.contrast_tests import auc_of
+from features.vocabulary import EVENTS
+from training.lookalike.contrast_tests import auc_of, drawn
 from training.lookalike.seed import Seed, mask_of, rest_of
 
 TELLS_ALONE = 0.95  # AUC of a single feature above which it is the seed's definition until proven otherwise
@@ -29,10 +30,10 @@ def defining_features(seed: Seed, names: Sequence[str], snapshot: Snapshot, tile
 
     Those that its rule or candidate filter speaks of; every feature made of the same tile columns; of a seed from a campaign all
     that campaigns leave behind; and any that alone tells the seed from the rest with an AUC above .95, and where it is made
-    of one tile column, the others of that column.
+    of one tile column, the others that are made of that one alone.
     """
     known = {feature.name: feature for feature in catalogue(tiles.shop, tiles.log.kinds)}
-    columns = {name: tile_columns(name, known) for name in known}
+    columns = {name: tile_columns(name, known, tiles.shop.interest) for name in known}
     reasons: dict[str, str] = {}
     for asked in (*seed.how.get("columns", ()), *seed.how.get("candidate_columns", ())):
         is_rule = asked in seed.how.get("columns", ())
@@ -45,13 +46,12 @@ def defining_features(seed: Seed, names: Sequence[str], snapshot: Snapshot, tile
     for name, auc in telling(seed, [name for name in names if name not in reasons], snapshot).items():
         reasons[name] = f"alone it tells the seed from the rest with an AUC of {auc:.3f}, above {TELLS_ALONE}: a definition, not a likeness"
         if len(columns.get(name, ())) == 1:
-            _add(reasons, names, columns, columns[name], f"{name} defines the seed")
+            alike = [one for one in names if columns.get(one) == columns[name]]
+            _add(reasons, alike, columns, columns[name], f"{name} defines the seed")
     return {name: reasons[name] for name in names if name in reasons}
 
 
-def _add(
-    reasons: dict[str, str], names: Sequence[str], columns: Mapping[str, frozenset[str]], out: Iterable[str], why: str, whole: bool = False
-) -> None:
+def _add(reasons: dict[str, str], names: Sequence[str], columns: Mapping[str, frozenset[str]], out: Iterable[str], why: str, whole: bool = False) -> None:
     for name in names:
         if shared := columns.get(name, frozenset()) & {*out}:
             told = f"{why}" if whole else f"{why}, and this is made of the same counts ({', '.join(sorted(shared))})"
@@ -60,9 +60,9 @@ def _add(
 
 def telling(seed: Seed, names: Sequence[str], snapshot: Snapshot) -> dict[str, float]:
     """Features that alone tell the seed from the rest, no value being the lowest or the highest -> the AUC, of whichever direction."""
-    mine, rest = mask_of(seed.users, snapshot), rest_of(seed, snapshot)
+    mine, rest = (drawn(np.flatnonzero(mask)) for mask in (mask_of(seed.users, snapshot), rest_of(seed, snapshot)))
     found = {}
-    for name in names if mine.any() and rest.any() else ():
+    for name in names if len(mine) and len(rest) else ():
         values = snapshot.table[name].to_numpy(zero_copy_only=False)
         sides = [auc_of(_filled(values[mine], end), _filled(values[rest], end)) for end in (-np.inf, np.inf)]
         auc = max(max(side, 1 - side) for side in sides)
@@ -75,10 +75,11 @@ def _filled(values: npt.NDArray[np.float64], end: float) -> npt.NDArray[np.float
     return np.where(np.isnan(values), end, values)
 
 
-def tile_columns(name: str, known: Mapping[str, Feature]) -> frozenset[str]:
-    """The tile columns that a feature is made of in the end; gaps are made of orders."""
+def tile_columns(name: str, known: Mapping[str, Feature], interest: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
+    """The tile columns that a feature is made of in the end; gaps are made of orders, an interest level of what it adds up."""
     feature = known[name]
     if isinstance(feature.column.source, Derived):
         inputs = (*feature.column.source.inputs, *(BEHIND_LAYERS if name == "layers_layer" else ()))
-        return frozenset(column for one in inputs if one in known for column in tile_columns(one, known))
-    return frozenset("orders" if isinstance(part, GapPart) else part.name if isinstance(part, ChangePart) else part.column for part in feature.parts)
+        return frozenset(column for one in inputs if one in known for column in tile_columns(one, known, interest))
+    named = ("orders" if isinstance(part, GapPart) else part.name if isinstance(part, ChangePart) else part.column for part in feature.parts)
+    return frozenset(column for one in named for column in ([EVENTS[event][0] for event in interest[one]] if one in interest else [one]))

@@ -51,8 +51,8 @@ class Population:
         return Population(self.X[rows], self.names, self.users[rows], self.seed[rows], self.negatives[rows])
 
     def hiding(self, hidden: Mask) -> Population:
-        """The same people, some of the seed passed off as unlabelled."""
-        return replace(self, seed=self.seed & ~hidden)
+        """The same people, some of the labelled passed off as unlabelled."""
+        return replace(self, seed=self.seed & ~hidden, negatives=self.negatives & ~hidden)
 
     def at_most(self, unlabelled: int) -> Population:
         """All that is labelled and at most so many of the others, drawn by lots: the same ones each time."""
@@ -64,7 +64,9 @@ class Population:
         return self.take(rows)
 
 
-def population(X: Table, names: Sequence[str], users: Sequence[str] | npt.NDArray[np.object_], seed: Iterable[str], negatives: Iterable[str] = ()) -> Population:
+def population(
+    X: Table, names: Sequence[str], users: Sequence[str] | npt.NDArray[np.object_], seed: Iterable[str], negatives: Iterable[str] = ()
+) -> Population:
     """Everybody with who of them is in the seed, and who is known not to be what is looked for.
 
     Ids that are not among the users are passed over: the seed report counts them.
@@ -81,11 +83,15 @@ def population(X: Table, names: Sequence[str], users: Sequence[str] | npt.NDArra
     wanted, unwanted = set(seed), set(negatives)
     if both := len(wanted & unwanted):
         raise NoUsableData(f"{both} user(s) are both in the seed and in the negative seed. Take them out of one of the two.")
-    made = Population(X, tuple(names), ids, np.fromiter((user in wanted for user in ids), bool, len(ids)), np.fromiter((user in unwanted for user in ids), bool, len(ids)))
+    made = Population(
+        X, tuple(names), ids, np.fromiter((user in wanted for user in ids), bool, len(ids)), np.fromiter((user in unwanted for user in ids), bool, len(ids))
+    )
     if not made.seed.any():
         raise NoUsableData(f"None of the {len(wanted)} seed users is among the {len(ids)} users of the population. Check the ids and the date of the snapshot.")
     if not made.unlabelled.any():
-        raise NoUsableData(f"The seed and the negative seed are the whole population ({len(ids)} users): there is nobody left to find. Widen the candidate filter.")
+        raise NoUsableData(
+            f"The seed and the negative seed are the whole population ({len(ids)} users): there is nobody left to find. Widen the candidate filter."
+        )
     return made
 
 

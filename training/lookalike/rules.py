@@ -14,14 +14,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.errors import unknown_name
 from features.snapshot import Snapshot
+from features.views.layers import GROUPS
+from features.vocabulary import STAGES
+from training.shop_value import LAYERS
 
 Mask = npt.NDArray[np.bool_]
 
 SHORT = {"layer": "layers_layer", "group": "layers_rfm_group"}
+WORDS = {"layers_layer": LAYERS, "layers_rfm_group": GROUPS, "stage": STAGES}
 LOYAL = ("loyal", "loyal full-price")
 AND = re.compile(r"""\s+and\s+(?=(?:[^"]*"[^"]*")*[^"]*$)""", re.IGNORECASE)
 CONDITION = re.compile(r"(?P<name>[^\s<>=!]+)\s*(?P<op>>=|<=|!=|==|=|>|<|\s+is\s+not\s+|\s+is\s+)\s*(?P<value>.+)", re.IGNORECASE)
@@ -67,19 +72,17 @@ def _holds(condition: Condition, snapshot: Snapshot) -> Mask:
     if condition.column not in snapshot.feature_names:
         is_known = np.asarray(pc.is_valid(column))
         if condition.value is None:
-            return is_known if condition.op == "is" else ~is_known
+            return np.asarray(is_known if condition.op == "is" else ~is_known)
         is_one = np.asarray(pc.fill_null(pc.is_in(column.cast("string"), _texts(condition.value)), False))
-        return is_one if condition.op == "is" else is_known & ~is_one
+        return np.asarray(is_one if condition.op == "is" else is_known & ~is_one)
     values = column.to_numpy(zero_copy_only=False)
     is_known = ~np.isnan(values)
     if condition.value is None:
-        return is_known if condition.op == "is" else ~is_known
+        return np.asarray(is_known if condition.op == "is" else ~is_known)
     return np.asarray(is_known & COMPARES[condition.op](values, float(condition.value)))  # type: ignore[arg-type]
 
 
-def _texts(words: float | tuple[str, ...]) -> object:
-    import pyarrow as pa
-
+def _texts(words: float | tuple[str, ...]) -> pa.Array:
     return pa.array(list(words) if isinstance(words, tuple) else [str(words)], pa.string())
 
 
@@ -89,14 +92,24 @@ def _condition(text: str, snapshot: Snapshot) -> Condition | str:
         return _segment(text, snapshot)
     name, op = parts["name"], " ".join(parts["op"].lower().split())
     op = {"=": "is", "==": "is", "!=": "is not"}.get(op, op)
-    labels = ["stage", *snapshot.label_names]
-    column = next((known for known in (name, SHORT.get(name, name), f"attributes_{name}") if known in (*labels, *snapshot.feature_names)), None)
+    column = column_of(name, snapshot)
     if column is None:
-        return unknown_name("feature", name, [*SHORT, *labels, *snapshot.feature_names])
+        return unknown_name("feature", name, [*SHORT, *labels_of(snapshot), *snapshot.feature_names])
     words = tuple(word.strip().strip('"') for word in re.split(r"\s+or\s+", parts["value"].strip()))
     if op in ("is", "is not") and words in (("known",), ("unknown",)):
         return Condition(column, "is" if (op == "is") == (words == ("known",)) else "is not", None)
-    return _of_label(column, op, words, snapshot) if column in labels else _of_feature(column, op, parts["value"].strip())
+    return _of_label(column, op, words, snapshot) if column in labels_of(snapshot) else _of_feature(column, op, parts["value"].strip())
+
+
+def labels_of(snapshot: Snapshot) -> list[str]:
+    """The columns that hold words."""
+    return ["stage", *snapshot.label_names]
+
+
+def column_of(name: str, snapshot: Snapshot) -> str | None:
+    """The snapshot's column that a name means: its own, a short word for it, or the name of an attribute."""
+    known = {*labels_of(snapshot), *snapshot.feature_names}
+    return next((one for one in (name, SHORT.get(name, name), f"attributes_{name}") if one in known), None)
 
 
 def _of_label(column: str, op: str, words: tuple[str, ...], snapshot: Snapshot) -> Condition | str:
@@ -129,4 +142,6 @@ def _segment(text: str, snapshot: Snapshot) -> Condition | str:
 
 
 def _values(column: str, snapshot: Snapshot) -> list[str]:
-    return sorted(word for word in pc.unique(snapshot.table[column].cast("string")).to_pylist() if word is not None)
+    """The words that occur, and those of layers and groups that could."""
+    found = {word for word in pc.unique(snapshot.table[column].cast("string")).to_pylist() if word is not None}
+    return sorted(found | {*WORDS.get(column, ())})

@@ -15,12 +15,17 @@ import pandas as pd
 from features.errors import NoUsableData
 from features.files import digest_of
 from features.identity import tombstone
+from features.logs import log
 from features.snapshot import Snapshot
 from features.tiles import Tiles
 from training.lookalike.rules import Condition, Mask, conditions_of, holds
 
 LEAST, FEW = 30, 100  # users: below the first a seed is refused, below the second it comes with a warning
 EXAMPLES = 5  # of unknown ids, in a message
+NO_ADDRESSES = (
+    "The log holds no e-mail addresses: addresses and hashes are found where the id is the address or its SHA-256 hash, as it is for Shopify and for guests of "
+    "WooCommerce, or where they are hashes of the ids. Otherwise give the shop's own ids"
+)
 HASH = re.compile(r"[0-9a-fA-F]{64}")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
@@ -59,7 +64,8 @@ class Matched:
     """Given ids as users of a snapshot.
 
     users: sorted; each given id that was found -> its user. counts: given, blank, duplicates, linked, by_hash, deleted,
-    suppressed, later (known only on or after the date), unknown, matched. unknown: some of the ids that nobody knows.
+    suppressed, later (known only on or after the date), unknown (addresses_unknown of these are addresses or hashes), matched.
+    unknown: some of the ids that nobody knows.
     """
 
     users: tuple[str, ...]
@@ -110,9 +116,10 @@ def matched(ids: Sequence[str], snapshot: Snapshot, tiles: Tiles) -> Matched:
     everybody = _everybody(tiles) if missed else set()
     names_by_hash = _by_hash(everybody) if by_hash and missed else {}
     nobody = [text for text in missed if _missed(text, counts, tombstones, everybody, names_by_hash, owners) == "unknown"]
+    counts["addresses_unknown"] = sum(_is_hash(text) or "@" in text for text in nobody)
     users = tuple(sorted(set(found.values())))
     counts["duplicates"] = len(texts) - len(set(texts)) + len(found) - len(users)
-    return Matched(users, found, {"given": len(ids), "blank": len(ids) - len(texts), **counts, "matched": len(users)}, tuple(nobody[:EXAMPLES]))
+    return Matched(users, found, {"given": len(ids), "blank": len(ids) - len(texts), **counts, "matched": len(users)}, tuple(map(_shown, nobody[:EXAMPLES])))
 
 
 def _missed(
@@ -125,6 +132,12 @@ def _missed(
     why = kind or ("later" if name in everybody or name in owners else "unknown")
     counts[why] += 1
     return why
+
+
+def _shown(text: str) -> str:
+    """An id as a message may have it: of an address only the first letter and the domain."""
+    name, _, domain = text.partition("@")
+    return f"{name[:1]}***@{domain}" if domain else text
 
 
 def _is_hash(text: str) -> bool:
@@ -170,7 +183,8 @@ def make_seed(name: str, origin: Origin, snapshot: Snapshot, candidates: str | N
         problems.append(f"{len(both)} user(s) are both in the seed and among the negatives, such as {min(both)}; leave them out of one of the lists")
     conditions, wrong = conditions_of(candidates, snapshot) if candidates else ([], [])
     problems += [f"candidate filter: {problem}" for problem in wrong]
-    problems += list(size_problems(origin, users, snapshot))
+    problems += [] if origin.problems else size_problems(origin, users, snapshot)
+    _say_unknown(name, origin.users)
     how = {
         **origin.how,
         "counts": dict(origin.users.counts),
@@ -189,6 +203,11 @@ def make_seed(name: str, origin: Origin, snapshot: Snapshot, candidates: str | N
     return Seed(name, seed.as_of, users, negatives, how, seed_digest(seed), seed.excluded, expires)
 
 
+def _say_unknown(name: str, found: Matched) -> None:
+    if found.unknown:
+        log.warning("unknown ids", extra={"facts": {"seed": name, "ids": found.counts["unknown"], "such_as": ", ".join(found.unknown)}})
+
+
 def seed_digest(seed: Seed) -> str:
     origin = {key: value for key, value in seed.how.items() if not key.endswith("counts")}
     return digest_of([seed.as_of, seed.users, seed.negatives, seed.excluded, origin])
@@ -205,6 +224,7 @@ def size_problems(origin: Origin, users: Sequence[str], snapshot: Snapshot) -> l
         problems.append(
             f"{unknown:,} of {given:,} different ids ({unknown / given:.0%}) are unknown to the log, such as {shown}; its own ids look like {known}. "
             "Check that the list has the ids that the shop's orders have (spelling, leading zeros, prefix), or name the right column"
+            + (f". {NO_ADDRESSES}" if counts.get("addresses_unknown") else "")
         )
     if len(users) == snapshot.table.num_rows:
         problems.append(

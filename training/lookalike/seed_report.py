@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 from scipy.stats import rankdata
+from threadpoolctl import threadpool_limits
 
 from features.snapshot import Snapshot
 from training.blend import CLIP
+from training.lookalike.contrast_tests import drawn
 from training.lookalike.rules import Mask
-from training.lookalike.seed import FEW, LEAST, Seed, candidates_of, mask_of, rest_of
+from training.lookalike.seed import FEW, LEAST, NO_ADDRESSES, Seed, candidates_of, mask_of, rest_of
 
 Report = dict[str, Any]
 RANDOM_SEEDS, FOLDS, RIDGE = 199, 5, 100.0
@@ -42,7 +44,7 @@ def seed_report(seed: Seed, snapshot: Snapshot, names: Sequence[str], others: Ma
         "candidates": int(candidates.sum()),
         "candidate_filter": seed.how.get("candidates"),
         "counts": dict(seed.how.get("counts", {})),
-        "match_rate": match_rate(seed.how.get("counts", {})),
+        "match_rate": None if seed.how.get("kind") == "rule" else match_rate(seed.how.get("counts", {})),
         "coherence": coherence(snapshot, mask_of(seed.users, snapshot), rest, names),
         "overlaps": [overlap(name, seed.users, members) for name, members in sorted((others or {}).items())],
     }
@@ -51,9 +53,13 @@ def seed_report(seed: Seed, snapshot: Snapshot, names: Sequence[str], others: Ma
 
 def match_rate(counts: Mapping[str, int]) -> float | None:
     """Of the different ids that were given, those that are users of the snapshot."""
-    given = counts.get("given", 0) - counts.get("blank", 0) - counts.get("duplicates", 0)
+    given = different_ids(counts)
     missed = sum(counts.get(name, 0) for name in ("unknown", "later", "deleted", "suppressed"))
     return None if given <= 0 else 1 - missed / given
+
+
+def different_ids(counts: Mapping[str, int]) -> int:
+    return counts.get("given", 0) - counts.get("blank", 0) - counts.get("duplicates", 0)
 
 
 def overlap(name: str, users: Collection[str], members: Collection[str]) -> Report:
@@ -82,14 +88,15 @@ def coherence(snapshot: Snapshot, seed: Mask, rest: Mask, names: Sequence[str]) 
     mine, others = np.flatnonzero(seed), np.flatnonzero(rest)
     if len(mine) < LEAST or len(others) < LEAST or not names:
         return {"auc": None, "random_auc": None, "random_high": None, "p": None, "is_coherent": None, "seed_rows": len(mine), "rest_rows": len(others)}
-    mine, others = (np.sort(rng.permutation(rows)[:most]) for rows, most in ((mine, MOST_SEED), (others, MOST_REST)))
+    mine, others = drawn(mine, MOST_SEED), drawn(others, MOST_REST)
     rows = np.concatenate([mine, others])
-    X = standardised(snapshot.matrix(names)[rows])
+    X = standardised(np.column_stack([snapshot.table[name].to_numpy(zero_copy_only=False)[rows] for name in names]))
     Y = np.zeros((len(rows), RANDOM_SEEDS + 1))
     Y[: len(mine), 0] = 1
     for column in range(1, RANDOM_SEEDS + 1):
         Y[rng.permutation(len(rows))[: len(mine)], column] = 1
-    aucs = _folded_aucs(X, Y, rng.permutation(len(rows)) % FOLDS)
+    with threadpool_limits(1):  # the same sums on every machine
+        aucs = _folded_aucs(X, Y, rng.permutation(len(rows)) % FOLDS)
     p = (1 + int((aucs[1:] >= aucs[0]).sum())) / (RANDOM_SEEDS + 1)
     return {
         "auc": float(aucs[0]),
@@ -140,6 +147,8 @@ def warnings_of(report: Mapping[str, Any]) -> list[str]:
     if rate is not None and rate < LOW_MATCH:
         missed = ", ".join(f"{counts[name]:,} {words}" for name, words in MISSED.items() if counts.get(name))
         lines.append(f"{rate:.0%} of the given ids were found ({missed}). Who was not found may differ from who was: check the ids and the date.")
+    if counts.get("addresses_unknown"):
+        lines.append(f"{counts['addresses_unknown']:,} addresses or hashes match nobody. {NO_ADDRESSES}.")
     if found["is_coherent"] is False:
         lines.append(
             f"The seed is not coherent: it is told from the others with an AUC of {found['auc']:.2f}, and {found['p']:.0%} of random seeds of its size do as "
@@ -162,7 +171,7 @@ def headlines(report: Mapping[str, Any]) -> list[str]:
     told = ", ".join(f"{counts[name]:,} {words}" for name, words in shown.items() if counts.get(name))
     lines = [f"seed {report['seed']} as of {report['as_of']}: {report['users']:,} users from {report['from']}"]
     if rate is not None:
-        lines.append(f"found {rate:.1%} of {counts['given'] - counts.get('blank', 0) - counts.get('duplicates', 0):,} different ids" + (f" ({told})" if told else ""))
+        lines.append(f"found {rate:.1%} of {different_ids(counts):,} different ids" + (f" ({told})" if told else ""))
     filtered = f" by '{report['candidate_filter']}'" if report["candidate_filter"] else ""
     apart = f"{report['negatives']:,} explicit negatives, {report['excluded']:,} excluded"
     lines.append(f"{report['candidates']:,} candidates of {report['population']:,} users{filtered}; {apart}")
@@ -171,5 +180,7 @@ def headlines(report: Mapping[str, Any]) -> list[str]:
             f"coherence: AUC {found['auc']:.3f} against the others; random seeds of this size {found['random_auc']:.3f}, 95 % of them below "
             f"{found['random_high']:.3f} (p = {found['p']:.3f}): {'coherent' if found['is_coherent'] else 'NOT coherent'}"
         )
-    lines += [f"overlap with {one['with']}: {one['users']:,} users, {one['of_seed']:.0%} of the seed, {one['of_other']:.0%} of it" for one in report["overlaps"]]
+    lines += [
+        f"overlap with {one['with']}: {one['users']:,} users, {one['of_seed']:.0%} of the seed, {one['of_other']:.0%} of it" for one in report["overlaps"]
+    ]
     return [*lines, *(f"warning: {line}" for line in report["warnings"])]

@@ -194,7 +194,8 @@ def _read(path: Path) -> pd.DataFrame:
     """
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
-            return pq.read_table(path).to_pandas()
+            table: pd.DataFrame = pq.read_table(path).to_pandas()
+            return table
         text = path.read_text(encoding="utf-8-sig")
         first = text.partition("\n")[0]
         separator = max(",;\t", key=first.count)

@@ -22,6 +22,7 @@ from features.identity import tombstone
 from training.lookalike.seed import Seed, SeedRefused, seed_digest
 
 KEPT_DAYS = 365  # how long a seed is kept where nobody says
+AUDIENCE = "audience.parquet"  # of a seed's folder: whom its last expansion chose
 ROLES = ("user", "negative", "excluded")
 
 
@@ -111,10 +112,19 @@ def erase_buried(root: Path, tombstones: Collection[str]) -> dict[str, int]:
                 seed = Seed(name, date.fromisoformat(manifest["as_of"]), lists[0], lists[1], manifest["how"], "", lists[2], _date(manifest["expires"]))
                 _write(folder, replace(seed, digest=seed_digest(seed)), (*manifest["formerly"], manifest["digest"]))
                 erased[name] = sum(gone)
+            _erase_from_audience(folder / AUDIENCE, out)
             for path in folder.glob("ids-*.parquet"):
                 if path.name != read_json(folder / "manifest.json")["file"]:
                     path.unlink()
     return erased
+
+
+def _erase_from_audience(file: Path, out: set[str]) -> None:
+    if file.exists():
+        table = pq.read_table(file)
+        kept = table.filter(pa.array([tombstone(user) not in out for user in table["user_id"].to_pylist()], pa.bool_()))
+        if kept.num_rows < table.num_rows:
+            write_bytes(file, parquet_bytes(kept))
 
 
 def _write(folder: Path, seed: Seed, formerly: tuple[str, ...]) -> None:

@@ -1,0 +1,141 @@
+"""Prepared answers are the documented ones: the short way and the long way say the same, of every user and in every state."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.release import load_release
+from serving.schemas import ScoreBody, ScoresBody, score_body
+from serving.score_json import ScoreJson
+from serving.scorer import Scorer
+
+TASKS = ("repeat_order", "churn", "lookalike")
+ODD = ["", "nobody", "a/b", 'quote"backslash\\', "tab\t", "\u202e", "顾客", "\x7f", "half \ud800", "x" * 256, "x" * 257, "user-000001\0"]
+
+# What a serving process must not load: each of these costs more memory than all that it needs.
+HEAVY = ("ibis", "duckdb", "pandas", "numba", "scipy", "sklearn", "lightgbm", "mlflow", "sqlglot", "matplotlib")
+ALONE = """
+import json, sys
+from datetime import timedelta
+from pathlib import Path
+import encore
+from serving.app import create_app, ServiceSettings
+app = create_app(ServiceSettings(Path(sys.argv[1]), "sqlite://", timedelta(hours=48)))
+app.state.current.refresh()
+scorer = app.state.current.scorer
+for task in scorer.tasks:
+    known = [user.decode() for user in scorer.release.users[:50]]
+    assert app.state.answers.ready(task).many(known)
+    assert any(score.reasons for score in scorer.score(task, known, reasons=True))
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+@pytest.fixture(scope="module")
+def scorer(published):
+    return Scorer(load_release(published.root / published.second), timedelta(hours=48))
+
+
+def documented(scorer, task, user_ids):
+    """What pydantic makes of the scorer's answers."""
+    return [json.loads(score_body(score).model_dump_json()) for score in scorer.score(task, user_ids)]
+
+
+@pytest.mark.parametrize("good_for", [48, -1], ids=["fresh", "stale"])
+@pytest.mark.parametrize("task", TASKS)
+def test_prepared_text_is_what_the_documented_model_says_of_everybody(published, task, good_for):
+    scorer = Scorer(load_release(published.root / published.second), timedelta(days=365 * good_for))
+    prepared, ids = ScoreJson(scorer, task), [*published.snapshot.user_ids, *ODD]
+    expected = documented(scorer, task, ids)
+    assert {answer["status"] for answer in expected} == {"STALE" if good_for < 0 else "OK", "NOT_ELIGIBLE", "NOT_FOUND", "INVALID"}
+    assert json.loads(prepared.many(ids)) == {"scores": expected}
+    assert [json.loads(prepared.one(user)) for user in ids] == expected
+    assert all(set(json.loads(prepared.one(user))) == set(ScoreBody.model_fields) for user in ids)
+    ScoresBody.model_validate_json(prepared.many(ids))
+
+
+@settings(max_examples=300, deadline=None)
+@given(user=st.text(st.characters(codec=None), max_size=40))
+def test_any_text_can_be_an_id(scorer, user):
+    assert [json.loads(ScoreJson(scorer, "churn").one(user))] == documented(scorer, "churn", [user])
+
+
+@settings(max_examples=200, deadline=None)
+@given(numbers=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=3, max_size=3), details=st.floats(allow_infinity=False))
+def test_any_number_is_written_to_the_last_bit(scorer, numbers, details):
+    release = scorer.release
+    place = int(np.flatnonzero(~np.isnan(release.scores["churn"].score))[0])
+    columns = {name: values[place : place + 1].copy() for name, values in release.scores["churn"].columns().items()}
+    columns |= {
+        "score": np.array(numbers[:1]),
+        "percentile": np.array(numbers[1:2]),
+        "stage_percentile": np.array(numbers[2:]),
+        'detail.a"b': np.array([details]),
+    }
+    one = type(release)(
+        **{
+            **vars(release),
+            "users": release.users[place : place + 1],
+            "stages": release.stages[place : place + 1],
+            "scores": {"churn": type(release.scores["churn"]).of(columns)},
+            "bundles": {"churn": release.bundles["churn"]},
+        }
+    )
+    if math.isinf(100 * numbers[0]):
+        return  # no probability is as large
+    answer = json.loads(ScoreJson(Scorer(one, timedelta(hours=48)), "churn").one(one.users[0].decode()))
+    assert (answer["probability"], answer["percentile"], answer["stage_percentile"]) == tuple(numbers)
+    assert answer["details"] == {'a"b': None if math.isnan(details) else details}
+    assert [answer] == documented(Scorer(one, timedelta(hours=48)), "churn", [one.users[0].decode()])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_short_way_and_the_documented_route_answer_alike(client, published, task):
+    for user in [*list(published.snapshot.user_ids)[:40], "nobody", "a%2Fb", "%00", "%E9%A1%BE"]:
+        short, long = client.get(f"/v1/scores/{task}/{user}"), client.get(f"/v1/scores/{task}/{user}?reasons=false")
+        assert (short.status, short.json) == (long.status, long.json)
+        assert short.headers.keys() == long.headers.keys()
+        assert {name: text for name, text in short.headers.items() if name != "x-request-id"} == {
+            name: text for name, text in long.headers.items() if name not in ("x-request-id", "content-length")
+        } | {"content-length": str(len(short.body))}
+
+
+def counts(client):
+    lines = client.get("/metrics").body.decode().splitlines()
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line.startswith(("encore_scores_total", "encore_requests_total"))}
+
+
+def test_both_ways_are_counted_alike(client, published):
+    user = published.snapshot.user_ids[0]
+    before = counts(client)
+    client.get(f"/v1/scores/churn/{user}")
+    short = counts(client)
+    client.get(f"/v1/scores/churn/{user}?reasons=false")
+    long = counts(client)
+    added = {name: short[name] - before.get(name, 0) for name in short if "/metrics" not in name and short[name] != before.get(name, 0)}
+    assert added == {name: long[name] - short[name] for name in long if "/metrics" not in name and long[name] != short[name]}
+    assert sorted(added.values()) == [1, 1]
+
+
+def test_many_ids_are_looked_up_as_one_is(scorer, published):
+    ids = [*published.snapshot.user_ids[::7], *ODD, "zzz", "!", published.snapshot.user_ids[3], f"{published.snapshot.user_ids[3]}-and-more"]
+    assert scorer.rows(ids) == [scorer.row(user) if user and "\0" not in user and "\ud800" not in user else None for user in ids]
+    assert scorer.rows([]) == []
+
+
+def test_the_serving_process_loads_no_engine_and_no_trainer(published):
+    done = subprocess.run([sys.executable, "-c", ALONE, str(published.root)], capture_output=True, text=True, env=os.environ, timeout=120)
+    assert done.returncode == 0, done.stderr
+    loaded = set(json.loads(done.stdout))
+    assert {"numpy", "pyarrow", "fastapi"} <= loaded
+    assert not loaded & set(HEAVY)

@@ -1,0 +1,154 @@
+"""keep: an expansion in MLflow, registered and if it found anything champion; and its audience on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.files import parquet_bytes, write_bytes, write_json
+from features.sheets import write_csv
+from features.workspace import Workspace
+from training.evaluate import Interval
+from training.gates import Decision, Reason
+from training.lookalike.contrast_page import contrast_plot
+from training.lookalike.expand import Expansion, Ranking
+from training.lookalike.expansion_page import expansion_page, proof_plot, reach_plot
+from training.lookalike.proof import Proof
+from training.lookalike.reach import Dial, Membership, ranked, refreshed
+from training.lookalike.seed_request import seeds_folder
+from training.lookalike.seed_store import AUDIENCE
+from training.plots import save
+from training.tracking import CHAMPION, Tracking, Version
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What became of an expansion: the decision, the registered version, and the folder with the page."""
+
+    decision: Decision
+    version: Version
+    folder: Path
+
+
+def decide(proof: Proof, few: bool) -> Decision:
+    """A look-alike model may serve if it surely finds more than chance; that it also beats the rules is said, not asked.
+
+    A warning where it is not surely better than spend, the RFM rule and the centroid: the audience is then no worse than
+    theirs, and its page says so.
+    """
+    ours = proof.choice.chosen
+    lift = proof.lift_over_random[ours]["10"]
+    reasons = [Reason("finds the hidden", (lift["low"] or 0.0) > 1, f"lift over random at 10 % {_interval(lift)}; its lower end must be above 1")]
+    for rule in ("spend", "rfm", "centroid"):
+        if rule in proof.gain:
+            gain = proof.gain[rule]["10"]
+            surely = gain["low"] is not None and gain["low"] > 0
+            words = f"recall at 10 % {_interval(gain)} above that of {rule}"
+            reasons.append(Reason(f"beats {rule}", True, words if surely else f"{words}: not surely better", warning=not surely))
+    return Decision(all(reason.passed for reason in reasons), False, few, tuple(reasons))
+
+
+def keep(workspace: Workspace, tracking: Tracking, made: Expansion) -> Kept:
+    """Log an expansion as a run of its own with contrast and proof, register it, and make it champion if it finds the hidden.
+
+    No id of a user goes to MLflow: the seed is named by its digest. The caller holds the lock of a retrain.
+    """
+    decision = decide(made.proof, made.contrast["seed_report"]["users"] < 100)
+    task, seed, proof = made.bundle.task, made.seed, made.proof
+    tags = {
+        "encore.task": task,
+        "encore.key": made.key,
+        "encore.as_of": made.ranking.as_of.isoformat(),
+        "encore.data": str(made.bundle.about["data"]),
+        "encore.seed": seed.digest,
+        "encore.decision": "passed" if decision.promote else "refused",
+        "encore.reasons": decision.text,
+        "encore.grade": "better than the rules" if proof.better_than_rules else "not surely better than the rules",
+        "encore.recall_10": f"{proof.recall[proof.choice.chosen]['10']['value']:.4f}",
+    }
+    folder = workspace.root / "reports" / task
+    page = expansion_page(made, decision.text)
+    _write(folder, made, page)
+    champion = tracking.with_alias(task, CHAMPION)
+    with tracking.run(f"{task} {made.ranking.as_of}", {**tags, "mlflow.note.content": page}) as run_id:
+        params = {"seed": seed.name, "seed_digest": seed.digest, "seed_as_of": seed.as_of, "seed_users": len(seed.users), "negatives": len(seed.negatives)}
+        tracking.log(run_id, {**params, "chosen": proof.choice.chosen, "features": len(made.bundle.features)}, _flat(proof), {})
+        tracking.log_dataset(run_id, f"seed {seed.name}", seed.digest, f"{len(made.bundle.features)} features")
+        tracking.log_directory(run_id, folder)
+        tracking.log_bundle(run_id, made.bundle, "bundle")
+        version = tracking.register(task, run_id, "bundle", {**tags, "encore.kind": "model"}, decision.text)
+        if decision.promote:
+            tracking.promote(version, champion)
+        else:
+            tracking.mark_challenger(version)
+    return Kept(decision, version, folder)
+
+
+def _write(folder: Path, made: Expansion, page: str) -> None:
+    """The page, its pictures and its numbers: of nobody."""
+    write_bytes(folder / "report.md", page.encode())
+    write_json(folder / "evidence.json", {"metrics": metrics_of(made.proof), "proof": made.proof.describe(), "reach": made.ranking.reach})
+    write_json(folder / "contrast.json", made.contrast)
+    for name, figure in {"proof": proof_plot(made.proof), "reach": reach_plot(made), "contrast": contrast_plot(made.contrast)}.items():
+        save(figure, folder / f"{name}.png")
+
+
+def metrics_of(proof: Proof) -> dict[str, dict[str, Interval]]:
+    """The chosen method as `model` and the others by name: recall and lift over random at 1, 5, 10 and 20 %."""
+    names = {method: "model" if method == proof.choice.chosen else method for method in proof.recall}
+    return {
+        names[method]: {
+            **{f"recall_{share}": measured for share, measured in shares.items()},
+            **{f"lift_{share}": measured for share, measured in proof.lift_over_random[method].items()},
+        }
+        for method, shares in proof.recall.items()
+    }
+
+
+def _flat(proof: Proof) -> dict[str, float]:
+    flat: dict[str, float | None] = {}
+    for who, measured in metrics_of(proof).items():
+        prefix = "" if who == "model" else f"{who}."
+        flat |= {f"{prefix}{name}": interval["value"] for name, interval in measured.items()}
+    return {name: float(value) for name, value in flat.items() if value is not None}
+
+
+def make_audience(workspace: Workspace, seed: str, ranking: Ranking, dial: Dial) -> tuple[Membership, Path]:
+    """The audience of a dial as CSV in the exports folder; it stays as the last one was where users are as good as equal."""
+    before = read_audience(workspace, seed)
+    best_first, size = ranked(ranking.users, ranking.scores), dial.of(ranking.alike)
+    audience = refreshed(best_first, size, before["user_id"].to_pylist() if before else ())
+    places = {str(user): place for place, user in enumerate(ranking.users)}
+    rows = [places[user] for user in audience.users]
+    ranks, new = {user: place for place, user in enumerate(best_first, 1)}, set(audience.entries)
+    columns = {
+        "user_id": pa.array(audience.users, pa.string()),
+        "rank": pa.array([ranks[user] for user in audience.users], pa.int64()),
+        "similarity": pa.array(np.round(ranking.alike[rows], 1)),
+        "new": pa.array([user in new for user in audience.users], pa.bool_()),
+    }
+    path = workspace.exports / f"lookalike-{seed}.csv"
+    write_csv(pa.table(columns), path, ("user_id",))
+    kept = pa.table({"user_id": columns["user_id"], "score": ranking.scores[rows]}, metadata={"as_of": ranking.as_of.isoformat()})
+    write_bytes(_audience_file(workspace, seed), parquet_bytes(kept))
+    return audience, path
+
+
+def read_audience(workspace: Workspace, seed: str) -> pa.Table | None:
+    """user_id and score of the audience that was made last; its date is in the metadata."""
+    file = _audience_file(workspace, seed)
+    return pq.read_table(file) if file.exists() else None
+
+
+def _audience_file(workspace: Workspace, seed: str) -> Path:
+    return seeds_folder(workspace) / seed / AUDIENCE
+
+
+def _interval(measured: Interval) -> str:
+    if measured["low"] is None or measured["high"] is None:
+        return f"{measured['value']:.3f} (no interval)"
+    return f"{measured['value']:.3f} [{measured['low']:.3f}, {measured['high']:.3f}]"
