@@ -73,6 +73,9 @@ class Trees:
 
     texts: tuple[str, ...]
 
+    def __reduce__(self) -> tuple[type[Trees], tuple[tuple[str, ...]]]:
+        return Trees, (self.texts,)  # what the library holds stays in this process
+
     @cached_property
     def boosters(self) -> list[lgb.Booster]:
         return [lgb.Booster(model_str=text) for text in self.texts]

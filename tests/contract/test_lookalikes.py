@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pandas as pd
-import pytest
+import json
+from types import SimpleNamespace
 
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+import encore
 from features.ingest import ingest_sources
 from features.workspace import open_workspace
 from serving.ledger import JOBS, Ledger
@@ -144,3 +150,53 @@ def test_a_request_that_cannot_be_meant_is_refused(client, change, field):
     answer = client.post(PATH, {key: value for key, value in body.items() if value is not None})
     assert answer.status == 422
     assert field in str(answer.json["errors"])
+
+
+# --- the same from the command line ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def desk(shop, buyers, tmp_path_factory):
+    """What is printed by: a seed from a CSV, its expansion twice, the second round of the wave, and a user who wants to be forgotten."""
+    folder = tmp_path_factory.mktemp("desk")
+    pd.Series(buyers, name="user_id").to_csv(folder / "seed.csv", index=False)
+
+    def run(*words):
+        return CliRunner().invoke(encore.app, [*map(str, words), "--workspace", str(shop.root)], catch_exceptions=False).output
+
+    told = {"seed": run("lookalike", "seed", "keen", "--file", folder / "seed.csv"), "first": run("lookalike", "expand", "keen", "--size", 50)}
+    members = pd.read_csv(shop.exports / "lookalike-keen.csv", dtype={"user_id": str})
+    told["again"] = run("lookalike", "expand", "keen", "--size", 50)
+    told["versions"] = len(Tracking(shop, "Sampling shop").versions("lookalike-keen"))
+    members["user_id"].iloc[:20].to_csv(folder / "converted.csv", index=False)
+    told["outcomes"] = run("lookalike", "outcomes", "keen", folder / "converted.csv")
+    told["seeds"] = json.loads((shop.root / "seeds" / "keen-2" / "manifest.json").read_text())
+    told["members"], forgotten = members, members["user_id"][0]
+    before = [path for path in (shop.root / "seeds").rglob("*.parquet") if forgotten in pq.read_table(path)["user_id"].to_pylist()]
+    run("forget", forgotten)
+    after = [path for path in (shop.root / "seeds").rglob("*.parquet") if forgotten in pq.read_table(path)["user_id"].to_pylist()]
+    return SimpleNamespace(**told, held=len(before), still_held=len(after))
+
+
+def test_the_command_prints_the_match_and_writes_an_audience_of_that_size(desk):
+    assert "99.0% of 101" in desk.seed
+    assert "50 users, 50 new, 0 left" in desk.first
+    assert list(desk.members["rank"]) == list(range(1, 51))
+    assert desk.members["similarity"].is_monotonic_decreasing
+
+
+def test_with_nothing_new_nobody_enters_or_leaves_and_no_model_is_made(desk):
+    assert "50 users, 0 new, 0 left" in desk.again
+    assert desk.versions == 1
+
+
+def test_the_second_round_says_what_the_wave_taught(desk):
+    assert "40.0% [" in desk.outcomes
+    assert "had ranked them higher with AUC 1.000" in desk.outcomes, "the twenty best of fifty converted"
+    assert "rank correlation" in desk.outcomes
+    assert (desk.seeds["users"], desk.seeds["negatives"]) == (120, 30)
+
+
+def test_who_is_forgotten_is_in_no_seed_and_no_audience(desk):
+    assert desk.held >= 2
+    assert desk.still_held == 0

@@ -28,7 +28,7 @@ from training.evidence import importance
 from training.examples import Examples
 from training.lookalike.contrast import Contrast, contrast_seed
 from training.lookalike.defining import defining_features
-from training.lookalike.methods import fit_likeness
+from training.lookalike.methods import Rules, fit_likeness, in_blocks
 from training.lookalike.population import Population, population
 from training.lookalike.proof import Proof, prove
 from training.lookalike.reach import reach_curve, similarity
@@ -120,7 +120,7 @@ def rank(workspace: Workspace, tiles: Tiles, seed: Seed, bundle: Bundle, as_of: 
     if not rows.any():
         raise NoUsableData(f"Nobody is a candidate of seed '{seed.name}' as of {as_of}. Widen its candidate filter.")
     table, of_seed = now.matrix(bundle.features)[rows], np.array(bundle.about["seed_scores"])
-    scores = np.concatenate([bundle.scores(block) for block in np.array_split(table, max(1, len(table) // 50_000))])  # as the release does, to the bit
+    scores = in_blocks(bundle.scores, table)  # as the release does, to the bit
     return Ranking(as_of, now.frame.index.to_numpy(dtype=object)[rows], scores, similarity(scores, of_seed), reach_curve(scores, of_seed))
 
 
@@ -132,7 +132,9 @@ def key_of(seed: Seed, tiles: Tiles) -> str:
 def people_of(seed: Seed, snapshot: Snapshot, names: tuple[str, ...]) -> Population:
     """The seed, its negatives and the candidates, as they were."""
     rows = candidates_of(seed, snapshot) | mask_of(seed.users, snapshot) | mask_of(seed.negatives, snapshot)
-    return population(snapshot.matrix(names)[rows], names, snapshot.frame.index.to_numpy(dtype=object)[rows], seed.users, seed.negatives)
+    rules = [name for name in (Rules().spend, *Rules().rfm) if name in snapshot.feature_names and name not in names]
+    facts = {name: snapshot.frame[name].to_numpy(np.float64)[rows] for name in rules}  # the rules that people use see what defines the seed
+    return population(snapshot.matrix(names)[rows], names, snapshot.frame.index.to_numpy(dtype=object)[rows], seed.users, seed.negatives, facts)
 
 
 def unseen_scores(people: Population, parts: tuple[str, ...]) -> Vector:

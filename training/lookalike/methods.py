@@ -55,14 +55,15 @@ class Rules:
 
 def rankings(people: Population, rules: Rules) -> Scores:
     """Method -> a score of everybody by every method; higher is more alike. Rules whose columns are missing are left out."""
-    table, known = prepared(people), set(people.names)
+    table, known = prepared(people), {*people.names, *people.facts}
     found = members(people) | {
         "lightgbm": tree_scores(fit_against_unlabelled(people), people.X),
         "knn": knn(table, people.seed),
         "centroid": centroid(table, people.seed),
     }
     if known.issuperset(rules.rfm):
-        found |= {"rfm": rfm(people, rules.rfm), "rfm_logistic": linear_scores(fit_logistic(people, rules.rfm, 1.0), people.X)}
+        narrow = Population(np.column_stack([people.column(name) for name in rules.rfm]), rules.rfm, people.users, people.seed, people.negatives)
+        found |= {"rfm": rfm(people, rules.rfm), "rfm_logistic": linear_scores(fit_logistic(narrow, 1.0), narrow.X)}
     if rules.spend in known:
         found["spend"] = np.nan_to_num(people.column(rules.spend), nan=-np.inf)
     return found
@@ -139,20 +140,18 @@ def preparation(people: Population) -> tuple[Floats, Floats, Floats]:
     return _floats(median), _floats(logged.mean(axis=0)), _floats(np.where(deviation > 1e-9, deviation, 1.0))
 
 
-def fit_logistic(people: Population, columns: Sequence[str] | None = None, strength: float = STRENGTH) -> Logistic:
+def fit_logistic(people: Population, strength: float = STRENGTH) -> Logistic:
     """A logistic of seed against everybody else on prepared columns, with a strong L2 penalty.
 
     Explicit negatives, where there are any, count far more than the unlabelled do.
     """
     known = people.at_most(MOST_UNLABELLED)
-    places = tuple(range(len(people.names))) if columns is None else tuple(people.names.index(name) for name in columns)
-    narrow = Population(known.X[:, list(places)], tuple(people.names[place] for place in places), known.users, known.seed, known.negatives)
-    median, mean, scale = preparation(narrow)
+    median, mean, scale = preparation(known)
     with threadpool_limits(1):
         model = LogisticRegression(C=strength, max_iter=500, tol=1e-6).fit(
-            standardise(np.asarray(narrow.X, dtype=np.float64), median, mean, scale), narrow.seed, sample_weight=_weights(narrow)
+            standardise(np.asarray(known.X, dtype=np.float64), median, mean, scale), known.seed, sample_weight=_weights(known)
         )
-    return Logistic(places, median, mean, scale, _floats(model.coef_[0]), float(model.intercept_[0]))
+    return Logistic(tuple(range(len(people.names))), median, mean, scale, _floats(model.coef_[0]), float(model.intercept_[0]))
 
 
 def _weights(people: Population) -> Vector:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,8 @@ class Population:
 
     X: users x features, NaN for no value; float32 holds twice as many users. names: of the columns. users: ids.
     seed: who is known to be what is looked for; everybody else is unlabelled, not negative (Elkan, Noto 2008,
-    https://doi.org/10.1145/1401890.1401920). negatives: who is known not to be, if anybody is.
+    https://doi.org/10.1145/1401890.1401920). negatives: who is known not to be, if anybody is. facts: columns that rules see and
+    models do not, by name.
     """
 
     X: Table
@@ -29,6 +30,7 @@ class Population:
     users: npt.NDArray[np.object_]
     seed: Mask
     negatives: Mask
+    facts: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.users)
@@ -43,12 +45,15 @@ class Population:
         Raises:
             UnknownName: no feature is called so.
         """
+        if name in self.facts:
+            return self.facts[name]
         if name not in self.names:
-            raise UnknownName("feature", name, self.names)
+            raise UnknownName("feature", name, (*self.names, *self.facts))
         return np.asarray(self.X[:, self.names.index(name)], dtype=np.float64)
 
     def take(self, rows: Mask) -> Population:
-        return Population(self.X[rows], self.names, self.users[rows], self.seed[rows], self.negatives[rows])
+        facts = {name: values[rows] for name, values in self.facts.items()}
+        return Population(self.X[rows], self.names, self.users[rows], self.seed[rows], self.negatives[rows], facts)
 
     def hiding(self, hidden: Mask) -> Population:
         """The same people, some of the labelled passed off as unlabelled."""
@@ -65,7 +70,12 @@ class Population:
 
 
 def population(
-    X: Table, names: Sequence[str], users: Sequence[str] | npt.NDArray[np.object_], seed: Iterable[str], negatives: Iterable[str] = ()
+    X: Table,
+    names: Sequence[str],
+    users: Sequence[str] | npt.NDArray[np.object_],
+    seed: Iterable[str],
+    negatives: Iterable[str] = (),
+    facts: Mapping[str, npt.NDArray[np.float64]] | None = None,
 ) -> Population:
     """Everybody with who of them is in the seed, and who is known not to be what is looked for.
 
@@ -77,14 +87,19 @@ def population(
     ids = np.asarray(users, dtype=object)
     order = np.argsort(ids.astype(str), kind="stable")
     if np.any(order[1:] < order[:-1]):
-        X, ids = X[order], ids[order]
+        X, ids, facts = X[order], ids[order], {name: values[order] for name, values in (facts or {}).items()}
     if len(ids) and (twice := int((ids[1:] == ids[:-1]).sum())):
         raise NoUsableData(f"{twice} user(s) are in the population twice. Give one row per user.")
     wanted, unwanted = set(seed), set(negatives)
     if both := len(wanted & unwanted):
         raise NoUsableData(f"{both} user(s) are both in the seed and in the negative seed. Take them out of one of the two.")
     made = Population(
-        X, tuple(names), ids, np.fromiter((user in wanted for user in ids), bool, len(ids)), np.fromiter((user in unwanted for user in ids), bool, len(ids))
+        X,
+        tuple(names),
+        ids,
+        np.fromiter((user in wanted for user in ids), bool, len(ids)),
+        np.fromiter((user in unwanted for user in ids), bool, len(ids)),
+        facts or {},
     )
     if not made.seed.any():
         raise NoUsableData(f"None of the {len(wanted)} seed users is among the {len(ids)} users of the population. Check the ids and the date of the snapshot.")
