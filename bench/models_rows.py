@@ -122,7 +122,8 @@ ROWS: tuple[Experiment, ...] = (
         (date(1998, 4, 1),),
         (Figure("auc", 0.840, None, "recency .828, BG/NBD .830, small LightGBM .839"), least("brier", 0.089, None, "BG/NBD .089, small LightGBM .089")),
         spacing=30,
-        note="one cohort: all first orders are of 1997 Q1; counts since the first order are hidden from the model, as the log is younger than two years",
+        note="one cohort: all first orders are of 1997 Q1; counts since the first order are hidden from the model, "
+        "as the log is younger than two years; rates stand for them",
     ),
     repurchase(7, FOUR, 7, Figure("auc", 0.830, 0.838, "RFM .814, BG/NBD .8135; seen .833")),
     repurchase(14, FOUR, 14, Figure("auc", 0.857, 0.865, "baselines .843; seen .860")),

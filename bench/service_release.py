@@ -1,6 +1,6 @@
-"""A release as large as a real one, with planted behaviour: what bench/serving.py asks the service for.
+"""A release as large as a real one, with planted behaviour: what bench/service.py asks the service for.
 
-    python bench/serving_release.py DIR --users 1000000
+    python bench/service_release.py DIR --users 1000000
 
 Two predictions over the same 60 features: `shipped` is the blend as Encore fits it (a logistic and 3 x 200 trees of 7 leaves),
 `deep` a logistic and 500 trees of 63 leaves, as other services are usually measured with.
