@@ -6,7 +6,7 @@ DATA ?=
 # Two processes, a file in one of them, the long files first.
 SHARED := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-quick test-long check format bench bench-models docs lock clean
+.PHONY: demo test test-quick test-long check format bench bench-models bench-service docs lock clean
 
 demo: $(INSTALLED)  ## raw data -> models -> a live service; ONCE=1 ends by itself
 	$(BIN)/encore demo --workspace workspace $(if $(ONCE),--once)
@@ -35,6 +35,9 @@ bench: $(INSTALLED)  ## measurements, written to bench/RESULTS.md
 
 bench-models: $(INSTALLED)  ## accuracy on real data, written to bench/MODELS.md; DATA=DIR, ONLY="row ..." runs some
 	$(BIN)/python bench/models.py --data $(DATA) $(if $(ONLY),--only $(ONLY))
+
+bench-service: $(INSTALLED)  ## speed and weight of the service (needs wrk), written to bench/SERVING.md; PEERS=1 beside other servers
+	$(BIN)/python bench/service.py $(if $(PEERS),--peers)
 
 docs: $(INSTALLED)  ## the feature dictionary of the demo's shop, from the catalogue itself
 	$(BIN)/python docs/dictionary.py

@@ -63,7 +63,8 @@ def serving(
     try:
         while not _answers(port, path):
             if process.poll() is not None or time.perf_counter() - began > wait:
-                raise TimeoutError(f"{command[0]} was not ready within {wait:.0f} s")
+                ended = "ended before it was ready" if process.poll() is not None else f"was not ready within {wait:.0f} s"
+                raise TimeoutError(f"{Path(command[0]).name} {ended}")
             time.sleep(0.02)
         yield Server(port, process.pid, time.perf_counter() - began, cpu_seconds(process.pid))
     finally:
@@ -130,15 +131,19 @@ def _milliseconds(told: str, share: str) -> float:
 
 
 def processes(session: int) -> list[Path]:
-    """All processes of a session."""
-    found = []
+    """All processes of a session, and their children who left it."""
+    parents, found = {}, {session}
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            if int((place / "stat").read_text().rpartition(")")[2].split()[3]) == session:
-                found.append(place)
-        except (OSError, ValueError, IndexError):
+            _, parent, _, its_session = (place / "stat").read_text().rpartition(")")[2].split()[:4]
+        except (OSError, ValueError):
             continue
-    return found
+        parents[int(place.name)] = int(parent)
+        if int(its_session) == session:
+            found.add(int(place.name))
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return [Path("/proc") / str(process) for process in found if process in parents]
 
 
 def cpu_seconds(session: int) -> float:

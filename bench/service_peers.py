@@ -7,6 +7,7 @@ can be installed within the time that is given.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -71,7 +72,8 @@ def peers(trees: Path, row: list[float | None], names: tuple[str, ...], folder: 
     """Every peer that can be had here, or the reason why not."""
     root = str(Path(__file__).parent)
     python, (shown, plain) = sys.executable, (json.dumps({"dataframe_split": {"columns": names, "data": [row]}}), json.dumps({"inputs": [row]}))
-    settled = {"MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1"}
+    # It starts uvicorn by name.
+    settled = {"MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1", "PATH": f"{Path(python).parent}:{os.environ['PATH']}"}
     named = json.dumps(dict(zip(names, row, strict=True)))
     yield Peer("naive FastAPI: DataFrame, CalibratedClassifierCV of 3 folds", [python, "-c", NAIVE, str(port), "", root], "/", post("/score", named))
     saved = subprocess.run([python, "-c", MLFLOW, str(trees), str(folder / "mlflow"), root], capture_output=True, text=True, timeout=300, check=False)

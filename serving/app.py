@@ -71,7 +71,8 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         yield
         current.stop()
 
-    app = FastAPIOffline(title="Encore", version="1", description=DESCRIPTION, lifespan=lifespan)
+    silent = {"tracing": False, "metrics": False, "logs": False}  # FastAPI would look for OpenTelemetry at every request
+    app = FastAPIOffline(title="Encore", version="1", description=DESCRIPTION, lifespan=lifespan, telemetry=silent)
     app.state.current = current
     app.state.ledger = Ledger(settings.ledger_url)
     app.state.answers = Answers(current)

@@ -137,15 +137,17 @@ class Ledger:
         return _job(row)
 
     def order_lookalike(self, name: str, request: Mapping[str, Any]) -> tuple[Job, bool]:
-        """Queue a look-alike; the same request again is the same one. Returns its job and whether it is new.
+        """Queue a look-alike; the same request again is the same one, or another try where it failed. Returns its job and whether it is new.
 
         Raises:
-            NameTaken: the name stands for another request.
+            NameTaken: the name stands for another request, or for an audience that is none of a look-alike.
         """
         digest, job = digest_of(dict(request)), Job(str(uuid.uuid4()), "lookalike", {"name": name, **request}, "queued", None)
         now = datetime.now(UTC)
         try:
             with self._connection() as connection:
+                if connection.execute(AUDIENCES.select().where(AUDIENCES.c.name == name)).first() and not self._of_lookalike(connection, name):
+                    raise NameTaken("An audience of this name exists, and the look-alike's would have it too. Choose another name.")
                 connection.execute(LOOKALIKES.insert().values(name=name, request=digest, job=job.id, created_at=now))
                 connection.execute(JOBS.insert().values(**vars(job), created_at=now))
             return job, True
@@ -154,7 +156,17 @@ class Ledger:
                 row = connection.execute(LOOKALIKES.select().where(LOOKALIKES.c.name == name)).mappings().first()
             if row is None or row["request"] != digest:
                 raise NameTaken("A look-alike of this name exists with another seed or dial. Choose another name, or delete that one.") from None
-            return self.job(row["job"]), False
+            before = self.job(row["job"])
+            return (job, True) if before.state == "failed" and self._try_again(before, job) else (self.lookalike(name), False)
+
+    def _try_again(self, before: Job, job: Job) -> bool:
+        """Put a new job in the place of one that failed; of two requests at once one does."""
+        with self._connection() as connection:
+            mine = (LOOKALIKES.c.name == job.request["name"]) & (LOOKALIKES.c.job == before.id)
+            if not connection.execute(LOOKALIKES.update().where(mine).values(job=job.id)).rowcount:
+                return False
+            connection.execute(JOBS.insert().values(**vars(job), created_at=datetime.now(UTC)))
+            return True
 
     def lookalike(self, name: str) -> Job:
         """The job of a look-alike.
@@ -163,9 +175,7 @@ class Ledger:
             UnknownName: there is none.
         """
         with self._connection() as connection:
-            row = connection.execute(LOOKALIKES.select().where(LOOKALIKES.c.name == name)).mappings().first()
-            if row is None:
-                raise UnknownName("look-alike", name, connection.execute(sa.select(LOOKALIKES.c.name).limit(100)).scalars().all())
+            row = self._named(connection, name)
         return self.job(row["job"])
 
     def lookalikes(self) -> list[str]:
@@ -174,12 +184,31 @@ class Ledger:
             return list(connection.execute(sa.select(LOOKALIKES.c.name).order_by(LOOKALIKES.c.created_at)).scalars())
 
     def forget_lookalike(self, name: str) -> Job:
-        """Take a look-alike and its audience out of the ledger, and leave the deletion of its seed for `encore work`."""
-        self.lookalike(name)
+        """Take a look-alike and its audience out of the ledger, and leave the deletion of its seed for `encore work`, all at once.
+
+        A job that has not begun never will; one that runs notices at its end.
+        """
+        job, now = Job(str(uuid.uuid4()), "forget_lookalike", {"name": name}, "queued", None), datetime.now(UTC)
         with self._connection() as connection:
+            row = self._named(connection, name)
             connection.execute(LOOKALIKES.delete().where(LOOKALIKES.c.name == name))
-            connection.execute(AUDIENCES.delete().where(AUDIENCES.c.name == name))
-        return self.queue("forget_lookalike", {"name": name})
+            if self._of_lookalike(connection, name):
+                connection.execute(AUDIENCES.delete().where(AUDIENCES.c.name == name))
+            never = {"state": "failed", "result": {"reason": "It was deleted before it began."}, "request": {"name": name}, "finished_at": now}
+            connection.execute(JOBS.update().where((JOBS.c.id == row["job"]) & (JOBS.c.state == "queued")).values(**never))
+            connection.execute(JOBS.insert().values(**vars(job), created_at=now))
+        return job
+
+    def _named(self, connection: Connection, name: str) -> RowMapping:
+        row = connection.execute(LOOKALIKES.select().where(LOOKALIKES.c.name == name)).mappings().first()
+        if row is None:
+            raise UnknownName("look-alike", name, connection.execute(sa.select(LOOKALIKES.c.name).limit(100)).scalars().all())
+        return row
+
+    def _of_lookalike(self, connection: Connection, name: str) -> bool:
+        """Whether the audience of this name is a look-alike's, and nobody's of another making."""
+        rule = connection.execute(sa.select(AUDIENCES.c.rule).where(AUDIENCES.c.name == name)).scalar()
+        return rule is not None and rule.get("task") == f"lookalike-{name}"
 
     def claim(self) -> Job | None:
         """Take the oldest queued job; no two workers get the same one."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
-from features.errors import GateRefused, MissingExtra
+from features.errors import GateRefused, MissingExtra, NoUsableData, UnknownName
 from features.workspace import Workspace
 from serving.audience import Rule
 from serving.ledger import Ledger
@@ -33,6 +33,9 @@ def make_lookalike(workspace: Workspace, ledger: Ledger, request: Mapping[str, A
     told = run_expand(workspace, name, {dial: request[dial] for dial in ("size", "top_percent", "similarity")})
     if not told["promoted"]:
         raise GateRefused("Its look-alikes are no better than users drawn at random: " + "; ".join(told["lines"]))
+    if not _is_wanted(ledger, request):
+        forget_lookalike(workspace, ledger, request)
+        raise NoUsableData("It was deleted while it was made; its seed is deleted too.")
     release = publish(workspace)
     ledger.save_audience(name, vars(Rule(told["task"], top_n=told["size"])))
     evidence = told["evidence"]
@@ -58,6 +61,13 @@ def forget_lookalike(workspace: Workspace, ledger: Ledger, request: Mapping[str,
     if known:
         delete_seed(seeds_folder(workspace), name)
     return {"deleted": known}
+
+
+def _is_wanted(ledger: Ledger, request: Mapping[str, Any]) -> bool:
+    try:
+        return ledger.lookalike(str(request["name"])).request == request
+    except UnknownName:
+        return False
 
 
 def _day(text: str | None) -> date | None:

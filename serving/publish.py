@@ -17,8 +17,9 @@ from features.tiles import Tiles
 from features.workspace import Workspace
 from serving.release import activate, write_release
 from training.bundle import Bundle
-from training.lookalike.seed import candidates_of
-from training.lookalike.seed_request import open_seed
+from training.lookalike.seed import candidates_of, named_now
+from training.lookalike.seed_request import open_seed, seeds_folder
+from training.lookalike.seed_store import drop_expired
 from training.task import AskedTask, Task
 from training.tasks import all_tasks
 from training.tracking import Tracking, Version
@@ -43,6 +44,7 @@ def publish(workspace: Workspace, as_of: date | None = None) -> str:
     if not champions:
         raise NoUsableData("No model is champion yet. Run: encore retrain")
     tiles = workspace.tiles(shop)
+    drop_expired(seeds_folder(workspace), datetime.now(UTC).date())  # published nightly: no seed outlives its time for want of another command
     snapshot = workspace.snapshots.get(tiles, as_of or tiles.log.complete_until)
     with step("publish: score everybody, write, check") as found, exclusive(workspace.root / ".publish.lock", "A publication", wait=True):
         models = {}
@@ -80,7 +82,8 @@ def seed_candidates(workspace: Workspace, tiles: Tiles, bundle: Bundle, snapshot
     Raises:
         UnknownName: the seed was forgotten. NoUsableData: it expired.
     """
-    return candidates_of(open_seed(workspace, tiles, bundle.about["seed"]["name"], datetime.now(UTC).date()), snapshot)
+    seed = open_seed(workspace, tiles, bundle.about["seed"]["name"], datetime.now(UTC).date())
+    return candidates_of(named_now(seed, tiles), snapshot)
 
 
 def _facts(bundle: Bundle, version: Version, tracking: Tracking) -> Mapping[str, Any]:

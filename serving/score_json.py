@@ -34,18 +34,22 @@ class ScoreJson:
         stored = scorer.release.scores[task]
         self._kind, self._details = scorer.release.bundles[task].kind, tuple(stored.details)
         self._columns: list[np.ndarray[Any, Any]] = [stored.score, stored.percentile, stored.stage_percentile, scorer.release.stages, *stored.details.values()]
-        # What is said of an id of which nothing is known, as pydantic writes it; the end of it is the same for everybody.
+        # What is said of an id of which nothing is known, as pydantic writes it; much of it is the same for everybody.
         nobody = score_body(scorer.score(task, [""])[0]).model_dump(mode="json")
         self._nobody = {name: value for name, value in nobody.items() if name not in ("user_id", "status")}
-        self._end = {name: nobody[name] for name in ("reasons", "as_of", "scored_at", "expires_at", "model_version", "release", "baseline")}
+        self._scored = {stale: {**nobody, "status": "STALE" if stale else "OK"} for stale in (False, True)}
         self._counters: dict[str, Counter] = {status.value: SCORES.labels(task, status.value, nobody["model_version"]) for status in Status}
 
     def one(self, user_id: str) -> bytes:
         """The answer for one id."""
+        return to_json(self.said(user_id), inf_nan_mode="null")
+
+    def said(self, user_id: str) -> dict[str, Any]:
+        """The answer for one id as plain values; NaN stands for null."""
         row = self.scorer.row(user_id) if is_valid_id(user_id) else None
         answer = self._answer(user_id, None if row is None else [column.item(row) for column in self._columns], self._is_stale())
         self._counters[answer["status"]].inc()
-        return to_json(answer, inf_nan_mode="null")
+        return answer
 
     def many(self, user_ids: Sequence[str]) -> bytes:
         """The body of an answer for many ids, in their order."""
@@ -69,16 +73,14 @@ class ScoreJson:
         if raw != raw:  # NaN
             return {"user_id": user_id, "status": "NOT_ELIGIBLE", **self._nobody, "stage": STAGES[int(stage)]}
         return {
+            **self._scored[stale],
             "user_id": user_id,
-            "task": self.task,
-            "status": "STALE" if stale else "OK",
             **shown(self._kind, raw, percentile),
             "percentile": percentile,
             "stage_percentile": stage_percentile,
             "stage": STAGES[int(stage)],
             "band": band(percentile),
-            "details": dict(zip(self._details, details, strict=True)) or None,
-            **self._end,
+            "details": dict(zip(self._details, details, strict=True)) if details else None,
         }
 
 
@@ -92,11 +94,21 @@ class Answers:
 
     def ready(self, task: str) -> ScoreJson | None:
         """The answers of a task, where there is a release and it has the task."""
-        scorer = self._current.loaded
+        return self._of(self._current.loaded).get(task)
+
+    def everything(self, user_id: str) -> bytes:
+        """The body of an answer for all tasks of one release.
+
+        Raises:
+            NoRelease: there is nothing to answer from yet.
+        """
+        return to_json({"scores": [task.said(user_id) for task in self._of(self._current.scorer).values()]}, inf_nan_mode="null")
+
+    def _of(self, scorer: Scorer | None) -> dict[str, ScoreJson]:
         if scorer is not self._scorer:
             self._scorer = scorer
             self._tasks = {} if scorer is None else {name: ScoreJson(scorer, name) for name in scorer.release.bundles}
-        return self._tasks.get(task)
+        return self._tasks
 
 
 def counted(scores: Sequence[Score]) -> Sequence[Score]:

@@ -49,10 +49,11 @@ def score_vector(scorer: Scorer, task: str, features: Mapping[str, float | None]
     if task not in release.bundles:
         raise UnknownName("prediction", task, release.bundles)
     bundle, stored, facts = release.bundles[task], release.scores[task], scorer.tasks[task]
-    if len(features.keys() & set(bundle.features)) < len(features):
-        raise UnknownFeature("feature", next(name for name in features if name not in bundle.features), bundle.features)
     given = [features.get(name) for name in bundle.features]
-    rows = np.array([[np.nan if value is None else value for value in given]])
+    missing = tuple([name for name, value in zip(bundle.features, given, strict=True) if value is None])
+    if len(given) - len(missing) + sum(features.get(name, 0) is None for name in missing) < len(features):
+        raise UnknownFeature("feature", next(name for name in features if name not in bundle.features), bundle.features)
+    rows = np.array([given], dtype=np.float64)  # None becomes NaN
     raw = float(bundle.scores(rows)[0])
     percentile = float(percentiles_among(stored.ordered, facts["eligible"], np.array([raw]))[0])
     return VectorScore(
@@ -61,7 +62,7 @@ def score_vector(scorer: Scorer, task: str, features: Mapping[str, float | None]
         percentile=percentile,
         band=band(percentile),
         details={name: or_none(float(value[0])) for name, value in bundle.details(rows).items()} or None,
-        missing=tuple(name for name, value in zip(bundle.features, given, strict=True) if value is None),
+        missing=missing,
         reasons=reasons_of(bundle, rows, MOST_REASONS)[0] if reasons else None,
         model_version=facts["version"],
         release=release.id,

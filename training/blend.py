@@ -7,7 +7,7 @@ or among millions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -42,9 +42,18 @@ class Logistic:
         values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in described.items()}
         return cls(**values)
 
+    def describe(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def _arrays(self) -> tuple[npt.NDArray[np.intp], Vector, Vector, Vector]:
+        """Columns, median, mean and scale: made once, because for one row making them costs more than using them."""
+        return np.array(self.columns, dtype=np.intp), np.array(self.median), np.array(self.mean), np.array(self.scale)
+
     def inputs(self, rows: Matrix) -> Matrix:
         """Rows x columns as the regression sees them."""
-        return standardise(rows[:, list(self.columns)], self.median, self.mean, self.scale)
+        columns, *moments = self._arrays
+        return standardise(rows[:, columns], *moments)
 
     def logits(self, rows: Matrix) -> Vector:
         """Column after column: a dot product would add up in another order for another number of rows."""
@@ -62,7 +71,7 @@ class Logistic:
     def contributions(self, rows: Matrix) -> Matrix:
         """Rows x (features + 1): coefficient x standardised value, whose mean over the training rows is about zero."""
         shares = np.zeros((len(rows), rows.shape[1] + 1))
-        shares[:, list(self.columns)] += np.array(self.coef) * self.inputs(rows)
+        shares[:, self._arrays[0]] += np.array(self.coef) * self.inputs(rows)
         shares[:, -1] = self.intercept
         return shares
 
@@ -115,7 +124,7 @@ class Blend:
         return cls(Logistic.of(described["logistic"]), tuple(texts), (described["platt"][0], described["platt"][1]))
 
     def describe(self) -> dict[str, Any]:
-        return {"logistic": vars(self.logistic), "platt": self.platt}
+        return {"logistic": self.logistic.describe(), "platt": self.platt}
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -152,12 +161,13 @@ class Blend:
         return shares
 
 
-def standardise(values: Matrix, median: Sequence[float], mean: Sequence[float], scale: Sequence[float]) -> Matrix:
+def standardise(values: Matrix, median: npt.ArrayLike, mean: npt.ArrayLike, scale: npt.ArrayLike) -> Matrix:
     """Impute the median, take the signed logarithm, standardise, clip."""
-    return np.clip((signed_log(values, median) - mean) / scale, -CLIP, CLIP)
+    clipped: Matrix = np.clip((signed_log(values, median) - np.asarray(mean)) / np.asarray(scale), -CLIP, CLIP)
+    return clipped
 
 
-def signed_log(values: Matrix, median: Sequence[float]) -> Matrix:
+def signed_log(values: Matrix, median: npt.ArrayLike) -> Matrix:
     """Impute the median and take the signed logarithm."""
     filled = np.where(np.isnan(values), median, values)
     return np.sign(filled) * np.log1p(np.abs(filled))

@@ -93,9 +93,13 @@ def make_examples(asked: AskedTask, cutoffs: Sequence[date], first_day: date, ti
         NoUsableData: nobody is eligible at any cutoff.
     """
     visible = (cutoffs[0] - first_day).days
-    share = 1.0 if asked.task.seed else share_of(tiles.users * len(cutoffs))  # a seed is small: none of it is left out
-    parts = [_at_cutoff(asked, read_snapshot(path), visible, tiles) for path in store.build(tiles, cutoffs, share=share)]
-    parts = [part for part in parts if len(part)]
+    is_seed = asked.task.seed is not None  # which is small: none of it is left out
+    most = 2 * MOST_ROWS // len(cutoffs)  # to fit and to test on; the rest need not lie in memory until then
+    parts = []
+    for path in store.build(tiles, cutoffs, share=1.0 if is_seed else share_of(tiles.users * len(cutoffs))):
+        part = _at_cutoff(asked, read_snapshot(path), visible, tiles)
+        if len(part):
+            parts.append(part if is_seed else thinned(part, most))
     if not parts:
         raise NoUsableData(f"Nobody is eligible for {asked.name} ({asked.describe()['eligible']}) at any of {len(cutoffs)} cutoff(s).")
     return Examples(
@@ -119,7 +123,7 @@ def share_of(pairs: int) -> float:
 
 
 def thinned(examples: Examples, most: int = MOST_ROWS) -> Examples:
-    """At most so many rows, drawn by lots: the same ones on every run."""
+    """At most so many rows, drawn by lots: the same ones on every run, and a smaller number is a part of a larger one."""
     if len(examples) <= most:
         return examples
     drawn = np.empty(len(examples))

@@ -79,15 +79,17 @@ class Booster:
             library().LGBM_BoosterPredictForMatSingleRowFastInit(handle, RAW_SCORE, FROM_THE_FIRST, ALL_TREES, FLOAT64, self.features, ONE_THREAD, self._one)
         )
         finalize(self, library().LGBM_FastConfigFree, self._one)
+        self._ask_one = library().LGBM_BoosterPredictForMatSingleRowFast
 
     def raw(self, rows: Matrix) -> npt.NDArray[np.float64]:
         """The sum of the leaves of each row of rows x features."""
         rows = self._shaped(rows)
         if len(rows) != 1:
             return self._ask(rows, RAW_SCORE, 1).ravel()
-        score, length = np.empty(1), ctypes.c_int64()
-        _checked(library().LGBM_BoosterPredictForMatSingleRowFast(self._one, rows.ctypes.data, length, score.ctypes.data))
-        return score
+        score, length = ctypes.c_double(), ctypes.c_int64()
+        place = rows.__array_interface__["data"][0]  # `rows.ctypes.data` takes as long as some trees
+        _checked(self._ask_one(self._one, place, length, ctypes.byref(score)))
+        return np.array([score.value])
 
     def contributions(self, rows: Matrix) -> Matrix:
         """Rows x (features + 1), adding up to `raw`: TreeSHAP; the last column is the mean over the training rows."""

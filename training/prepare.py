@@ -59,7 +59,7 @@ def prepare(asked: AskedTask, until: date, tiles: Tiles, store: SnapshotStore) -
     everything = thinned(examples)
     if asked.kind == "effect":  # lots are few: held-out customers, not later ones, show whether it holds
         return Prepared(asked, split, everything, everything, everything)
-    return Prepared(asked, split, thinned(examples.at(split.train)), examples.at(split.test), everything)
+    return Prepared(asked, split, thinned(examples.at(split.train)), thinned(examples.at(split.test)), everything)
 
 
 def planned(asked: AskedTask, until: date, tiles: Tiles) -> tuple[AskedTask, Split]:

@@ -31,7 +31,7 @@ class Uplift:
         return cls(described["learner"], tuple(Logistic.of(line) for line in described["lines"]), tuple(texts))
 
     def describe(self) -> dict[str, Any]:
-        return {"learner": self.learner, "lines": [vars(line) for line in self.lines]}
+        return {"learner": self.learner, "lines": [line.describe() for line in self.lines]}
 
     @property
     def explains(self) -> str:

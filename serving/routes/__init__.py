@@ -6,5 +6,6 @@ from serving.routes.journeys import router as journeys
 from serving.routes.lookalikes import router as lookalikes
 from serving.routes.models import router as models
 from serving.routes.scores import router as scores
+from serving.routes.users import router as users
 
-ROUTERS = (scores, audiences, lookalikes, journeys, models, health)
+ROUTERS = (scores, users, audiences, lookalikes, journeys, models, health)

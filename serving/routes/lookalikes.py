@@ -19,7 +19,7 @@ def post_lookalike(request: LookalikeRequest, ledger: LedgerPart, response: Resp
     """Queue a seed to be contrasted, proven and expanded; `encore work` does it where training is installed.
 
     Ask `GET /v1/lookalikes/{name}` how it went. When it is done, an audience of the same name exists and its model is served as
-    `lookalike-{name}`. The same request again is the same look-alike (200).
+    `lookalike-{name}`. The same request again is the same look-alike (200), or another try (202) where it failed.
     """
     job, new = ledger.order_lookalike(request.name, request.model_dump(mode="json", exclude={"name"}))
     response.status_code = 202 if new else 200

@@ -9,6 +9,7 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from serving.current import Current
 from serving.ledger import Ledger
+from serving.score_json import Answers
 from serving.scorer import Scorer
 
 
@@ -31,14 +32,28 @@ def get_current(request: Request) -> Current:
     return cast(Current, request.app.state.current)
 
 
-def get_scorer(request: Request) -> Scorer:
-    return get_current(request).scorer
-
-
 def get_ledger(request: Request) -> Ledger:
     return cast(Ledger, request.app.state.ledger)
 
 
-CurrentPart = Annotated[Current, Depends(get_current)]
-ScorerPart = Annotated[Scorer, Depends(get_scorer)]
-LedgerPart = Annotated[Ledger, Depends(get_ledger)]
+# As dependencies they are coroutines: FastAPI takes a thread for every plain function, which costs more than a score.
+async def _current(request: Request) -> Current:
+    return get_current(request)
+
+
+async def _scorer(request: Request) -> Scorer:
+    return get_current(request).scorer
+
+
+async def _ledger(request: Request) -> Ledger:
+    return get_ledger(request)
+
+
+async def _answers(request: Request) -> Answers:
+    return cast(Answers, request.app.state.answers)
+
+
+CurrentPart = Annotated[Current, Depends(_current)]
+ScorerPart = Annotated[Scorer, Depends(_scorer)]
+LedgerPart = Annotated[Ledger, Depends(_ledger)]
+AnswersPart = Annotated[Answers, Depends(_answers)]

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-from typing import Annotated, cast
+from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from serving.problems import RESPONSES
-from serving.routes.parts import ScorerPart
+from serving.routes.parts import AnswersPart, ScorerPart
 from serving.schemas import ScoreBody, ScoreRequest, ScoresBody, VectorBody, VectorRequest, score_body
-from serving.score_json import Answers, counted
+from serving.score_json import counted
 from serving.vector import score_vector
 
 router = APIRouter(prefix="/v1/scores", tags=["scores"], responses=RESPONSES)
@@ -38,9 +38,9 @@ async def post_vector(task: TaskName, request: VectorRequest, scorer: ScorerPart
 
 
 @router.post("/{task}", summary="Many users' scores", response_model=ScoresBody)
-async def post_scores(task: TaskName, request: ScoreRequest, scorer: ScorerPart, http: Request) -> ScoresBody | Response:
+async def post_scores(task: TaskName, request: ScoreRequest, scorer: ScorerPart, answers: AnswersPart) -> ScoresBody | Response:
     """The scores of up to 1,000 users, in the order of their ids. Each has its own status; none fails the others."""
-    prepared = cast(Answers, http.app.state.answers).ready(task)
+    prepared = answers.ready(task)
     if prepared and not request.reasons:
         return Response(prepared.many(request.user_ids), media_type="application/json")
     scores = await run_in_threadpool(scorer.score, task, request.user_ids, reasons=request.reasons)

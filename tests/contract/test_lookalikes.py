@@ -11,11 +11,15 @@ import pytest
 from typer.testing import CliRunner
 
 import encore
+from features.errors import NoUsableData
 from features.ingest import ingest_sources
 from features.workspace import open_workspace
-from serving.ledger import JOBS, Ledger
+from serving.ledger import JOBS, Ledger, NameTaken
+from serving.lookalikes import make_lookalike
 from serving.release import current_id, load_release
+from serving.schemas import LookalikeRequest
 from serving.work import work
+from training.lookalike.seed import hash_of_address
 from training.tracking import CHAMPION, Tracking
 
 PATH = "/v1/lookalikes"
@@ -152,6 +156,56 @@ def test_a_request_that_cannot_be_meant_is_refused(client, change, field):
     assert field in str(answer.json["errors"])
 
 
+# --- the ledger, without any training ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+
+
+ASKED = LookalikeRequest(name="best", seed={"user_ids": ["somebody"]}, size=5).model_dump(mode="json", exclude={"name"})
+
+
+def test_one_that_failed_is_tried_again_and_others_are_not(ledger):
+    first, _ = ledger.order_lookalike("best", ASKED)
+    ledger.finish(ledger.claim(), "failed", {"reason": "MLflow is down"})
+    again, is_new = ledger.order_lookalike("best", ASKED)
+    assert (is_new, again.state, again.id != first.id) == (True, "queued", True)
+    assert ledger.order_lookalike("best", ASKED) == (again, False)
+    assert ledger.claim().request["seed"] == ASKED["seed"]
+
+
+def test_one_that_is_deleted_before_it_began_never_begins_and_leaves_no_id(ledger):
+    job, _ = ledger.order_lookalike("best", ASKED)
+    ledger.forget_lookalike("best")
+    assert ledger.claim().kind == "forget_lookalike"
+    assert ledger.claim() is None
+    assert (ledger.job(job.id).state, "somebody" in str(ledger.job(job.id))) == ("failed", False)
+
+
+def test_an_audience_of_another_making_is_neither_taken_nor_deleted(ledger):
+    ledger.save_audience("mine", {"task": "churn", "top_n": 5})
+    with pytest.raises(NameTaken, match="Choose another name"):
+        ledger.order_lookalike("mine", ASKED)
+    assert ledger.lookalikes() == []
+    ledger.order_lookalike("later", ASKED)
+    ledger.save_audience("later", {"task": "churn", "top_n": 5})
+    ledger.forget_lookalike("later")
+    assert [one.name for one in ledger.audiences()] == ["mine", "later"]
+
+
+def test_one_that_is_deleted_while_it_is_made_is_not_served(ledger, shop, monkeypatch):
+    ledger.order_lookalike("best", ASKED)
+    job = ledger.claim()
+    ledger.forget_lookalike("best")
+    monkeypatch.setattr("training.lookalike.seed_request.make_requested", lambda *_: (None, {}))
+    monkeypatch.setattr("training.lookalike.expand_commands.run_expand", lambda *_: {"promoted": True})
+    with pytest.raises(NoUsableData, match="deleted while it was made"):
+        make_lookalike(shop, ledger, job.request)
+    assert ledger.audiences() == []
+
+
 # --- the same from the command line ------------------------------------------------------------------------------------
 
 
@@ -167,8 +221,12 @@ def desk(shop, buyers, tmp_path_factory):
     told = {"seed": run("lookalike", "seed", "keen", "--file", folder / "seed.csv"), "first": run("lookalike", "expand", "keen", "--size", 50)}
     members = pd.read_csv(shop.exports / "lookalike-keen.csv", dtype={"user_id": str})
     told["again"] = run("lookalike", "expand", "keen", "--size", 50)
+    (shop.root / "reports" / "lookalike-keen" / "evidence.json").unlink()
+    told["lost"] = run("lookalike", "expand", "keen", "--size", 50)
     told["versions"] = len(Tracking(shop, "Sampling shop").versions("lookalike-keen"))
-    members["user_id"].iloc[:20].to_csv(folder / "converted.csv", index=False)
+    told["large"] = CliRunner().invoke(encore.app, ["lookalike", "expand", "keen", "--size", "5000", "--workspace", str(shop.root)]).exception
+    converted = [hash_of_address(user) for user in members["user_id"].iloc[:5]] + list(members["user_id"].iloc[5:20])
+    pd.DataFrame({"user_id": [*converted, "stranger", " "], "day": "31.12.2025"}).to_csv(folder / "converted.csv", index=False)
     told["outcomes"] = run("lookalike", "outcomes", "keen", folder / "converted.csv")
     told["seeds"] = json.loads((shop.root / "seeds" / "keen-2" / "manifest.json").read_text())
     told["members"], forgotten = members, members["user_id"][0]
@@ -187,11 +245,18 @@ def test_the_command_prints_the_match_and_writes_an_audience_of_that_size(desk):
 
 def test_with_nothing_new_nobody_enters_or_leaves_and_no_model_is_made(desk):
     assert "50 users, 0 new, 0 left" in desk.again
+    assert "50 users, 0 new, 0 left" in desk.lost, "a page that was lost is made again"
     assert desk.versions == 1
+
+
+def test_more_users_than_there_are_candidates_are_refused(desk):
+    assert isinstance(desk.large, NoUsableData)
+    assert "An audience of 5,000 users cannot be made" in str(desk.large)
 
 
 def test_the_second_round_says_what_the_wave_taught(desk):
     assert "40.0% [" in desk.outcomes
+    assert "1 of the given ids were not in the audience" in desk.outcomes
     assert "had ranked them higher with AUC 1.000" in desk.outcomes, "the twenty best of fifty converted"
     assert "rank correlation" in desk.outcomes
     assert (desk.seeds["users"], desk.seeds["negatives"]) == (120, 30)

@@ -110,6 +110,14 @@ def test_the_short_way_and_the_documented_route_answer_alike(client, published, 
         } | {"content-length": str(len(short.body))}
 
 
+@pytest.mark.parametrize("user", ["known", "nobody", "a%2Fb", "%00", ""])
+def test_all_scores_of_a_user_are_those_of_each_prediction(client, published, user):
+    user = published.snapshot.user_ids[5] if user == "known" else user
+    assert client.get(f"/v1/users/{user}/scores").json == {
+        "scores": [client.get(f"/v1/scores/{task}/{user}").json for task in client.app.state.current.scorer.tasks]
+    }
+
+
 def counts(client):
     lines = client.get("/metrics").body.decode().splitlines()
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line.startswith(("encore_scores_total", "encore_requests_total"))}

@@ -253,4 +253,4 @@ def test_generated_requests_find_no_fault_and_no_answer_that_is_not_described(st
             assert answer.status_code < 500 or (state == "no release" and answer.status_code == 503)
 
         answers_as_described()
-    assert len(operations) == 13
+    assert len(operations) == 19

@@ -94,5 +94,49 @@ def test_many_threads_through_one_model_get_the_scores_of_one(release):
     assert not wrong
 
 
-def test_the_answer_is_json_of_plain_numbers(client):
-    assert json.loads(client.post("/v1/scores/churn:vector", {"features": {}}).body)["percentile"] >= 0
+def both_ways(client, task, body, headers=None):
+    """The short way, and the documented route, which a body of unannounced length takes."""
+    short = client.request("POST", f"/v1/scores/{task}:vector", body, {"content-type": "application/json", **(headers or {})})
+    return short, client.post(f"/v1/scores/{task}:vector", iter([body]))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"features": {}}',
+        b'{"features": {"orders_count": 3, "orders_recency": 1e1, "orders_revenue": null}}',
+        b'{"features": {"orders_count": 3, "orders_count": 4}}',
+        b'{"features": {"orders_count": 3}, "reasons": true}',
+        b'{"features": {"orders_count": 3}, "reasons": 1}',
+        b'{"features": {"orders_count": NaN}}',
+        b'{"features": {"orders_count": 1e999}}',
+        b'{"features": {"orders_count": true}}',
+        b'{"features": {"orders_count": "3"}}',
+        b'{"features": {"ordres_count": 3}}',
+        b'{"features": {"orders_count": 3}, "more": 1}',
+        b'{"features": [1]}',
+        b'{"features": {"half \\ud800": 1}}',
+        b"{",
+        b"",
+        b"null",
+        b'{"features": {"' + b"x" * 5_000 + b'": 1}}',
+        b'{"features": ' + b'{"a":' * 2_000 + b"1" + b"}" * 2_001,
+    ],
+    ids=lambda body: body[:60].decode(),
+)
+@pytest.mark.parametrize("task", ["churn", "chrun"])
+def test_the_short_way_and_the_documented_route_say_the_same(client, task, body):
+    short, long = both_ways(client, task, body)
+    assert (short.status, short.json, short.headers["content-type"]) == (long.status, long.json, long.headers["content-type"])
+    assert short.headers["x-request-id"] != long.headers["x-request-id"]
+
+
+def test_every_user_has_the_same_score_on_both_ways(client, release):
+    for row in np.flatnonzero(~np.isnan(release.scores["repeat_order"].score))[::11]:
+        short, long = both_ways(client, "repeat_order", json.dumps({"features": features_of(release, "repeat_order", row)}).encode())
+        assert (short.status, short.json) == (200, long.json)
+
+
+def test_a_body_of_another_type_takes_the_documented_route(client):
+    answer = client.request("POST", "/v1/scores/churn:vector", b'{"features": {}}', {"content-type": "text/plain"})
+    assert (answer.status, answer.headers["content-type"]) == (422, "application/problem+json")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.errors import NoUsableData
+from features.errors import NoUsableData, UnknownName
+from features.workspace import open_workspace
+from training.lookalike.expand import Ranking
+from training.lookalike.keep import make_audience
 from training.lookalike.reach import Dial, ranked, reach_curve, refreshed, similarity
 
 TEN = tuple("abcdefghij")  # most alike first
@@ -65,3 +70,25 @@ def test_the_size_is_locked_and_entries_and_exits_explain_the_change(best_first,
     assert set(made.users) == set(before) - set(made.exits) | set(made.entries)
     assert not set(made.entries) & before
     assert list(made.users) == sorted(made.users, key=best_first.index)
+
+
+class Passes(tuple[str, ...]):
+    """Counts how often it is gone through."""
+
+    count = 0
+
+    def __iter__(self):
+        Passes.count += 1
+        return super().__iter__()
+
+
+def test_the_members_of_before_are_gone_through_once_and_not_for_each_member():
+    made = refreshed(TEN, 8, Passes(TEN[:8]))
+    assert (made.entries, made.exits, Passes.count) == ((), (), 1)
+
+
+def test_no_audience_is_left_of_a_seed_that_was_deleted_meanwhile(tmp_path):
+    ranking = Ranking(date(2024, 3, 1), np.array(["a", "b"], dtype=object), np.array([1.0, 2.0]), np.array([10.0, 20.0]), [])
+    with pytest.raises(UnknownName):
+        make_audience(open_workspace(tmp_path, {}), "gone", ranking, Dial(size=1))
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".csv", ".parquet")]

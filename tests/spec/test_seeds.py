@@ -27,7 +27,7 @@ from features.store import SnapshotStore
 from features.tiles import Tiles, open_tiles
 from features.workspace import Workspace, open_workspace
 from training.lookalike.rules import conditions_of, holds
-from training.lookalike.seed import Seed, SeedRefused, candidates_of, matched, seed_digest
+from training.lookalike.seed import Seed, SeedRefused, candidates_of, matched, named_now, seed_digest
 from training.lookalike.seed_report import coherence, headlines, overlap, seed_report
 from training.lookalike.seed_request import SeedRequest, make_requested, open_seed, requested
 from training.lookalike.seed_sources import Given, campaigns_in, read_list
@@ -152,6 +152,17 @@ def test_a_visitor_who_was_recognised_later_stands_for_what_was_known_at_the_dat
     assert matched(["browser-1", "zoe"], after, shop.tiles).users == ("zoe",)
 
 
+def test_a_visitor_of_the_seed_who_was_recognised_later_is_no_look_alike_of_himself(make: Callable[..., Made]) -> None:
+    views = [{"anonymous_id": f"browser-{n}", "event": "product_view", "occurred_at": "2024-01-03 10:00"} for n in range(30)]
+    recognised = {"user_id": "zoe", "anonymous_id": "browser-1", "event": "identified", "occurred_at": "2024-02-20 10:00"}
+    shop = make([*FIFTY, *views, recognised])
+    seed = shop.seed(listed=listed([f"browser-{n}" for n in range(30)]), as_of=date(2024, 2, 10))
+    assert len(seed.users) == 30
+    at = shop.at(AS_OF)
+    assert "zoe" in {*at.user_ids}
+    assert {*at.user_ids[candidates_of(named_now(seed, shop.tiles), at)]} == {*names(100), "new"}
+
+
 def test_hashes_and_addresses_find_ids_that_are_hashes_or_addresses(make: Callable[..., Made]) -> None:
     hashed = sha256(b"ann@shop.test").hexdigest()
     shop = make([*FIFTY, *order(hashed, "01-05"), *order("Ben@Shop.test", "01-05"), *order("plain", "01-05")])
@@ -188,6 +199,8 @@ def test_a_deleted_user_is_not_found_by_hash_either(make: Callable[..., Made]) -
         ("a\nb\n", ["a", "b"]),
         ('user_id,name\n"a,1","x"\n', ["a,1"]),
         ("custmer_id,colour\na,red\n", ["a"]),
+        ("user_id,name\na,Zoe\u2028Zola\n\u00fc\x85b,x\n", ["a", "\u00fc\x85b"]),  # only line ends end a line
+        ('note,user_id\r\n"two\r\nlines",a\r\n,b\r\n', ["a", "b"]),
     ],
 )
 def test_the_column_of_ids_is_found_in_any_usual_file(text: str, ids: list[str], tmp_path: Path) -> None:
@@ -201,6 +214,11 @@ def test_parquet_ids_are_texts_and_dates_become_days(tmp_path: Path) -> None:
     given_ids = read_list(tmp_path / "list.parquet")
     assert given_ids.ids == ("1", "2", "")
     assert given_ids.days == (19754, 19755, 19755)
+
+
+def test_a_date_that_nobody_asked_for_may_look_as_it_likes(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("user_id,date\na,31.12.2024\n")
+    assert read_list(tmp_path / "list.csv", dated=False) == Given(("a",), None, "column 'user_id' of list.csv")
 
 
 @pytest.mark.parametrize(
@@ -319,6 +337,13 @@ def test_the_days_to_buy_must_be_over(fifty: Made) -> None:
     with pytest.raises(LabelWindowOpen, match="2024-03-02"):
         fifty.seed(campaign="try", bought=("big",), within=30)
     assert fifty.seed(campaign="try", bought=("big",), within=29).users == tuple(names(37))
+
+
+def test_nobody_is_looked_at_after_the_first_receipt(fifty: Made) -> None:
+    days = tuple(19754 + number % 3 for number in range(50))  # from February 1st on
+    for asked in ({"campaign": "try"}, {"listed": listed(names(50), days)}):
+        assert "after the receipt on 2024-02-01" in fifty.refused(**asked, as_of=date(2024, 2, 2), within=WITHIN)[0]
+        assert fifty.seed(**asked, as_of=date(2024, 1, 31), within=WITHIN).as_of == date(2024, 1, 31)
 
 
 def test_a_sampling_says_what_it_lacks(fifty: Made) -> None:
@@ -464,6 +489,18 @@ def test_a_deleted_user_leaves_every_seed_and_every_file(fifty: Made, tmp_path: 
         assert len([*(tmp_path / name).glob("*.parquet")]) == 1
         assert not {"u003", "u075"} & {*pd.read_parquet(next((tmp_path / name).glob("*.parquet")))["user_id"]}
     assert len(read_seed(tmp_path, "one", TODAY).users) == 39
+
+
+def test_what_a_killed_process_left_behind_is_deleted_and_holds_nobody_up(fifty: Made, tmp_path: Path) -> None:
+    save_seed(tmp_path, fifty.seed(listed=listed(names(40))))
+    for left in (".gone-test", ".new-x1"):
+        (tmp_path / left).mkdir()
+        (tmp_path / left / "ids-0.parquet").write_bytes(b"u001")
+    delete_seed(tmp_path, "test")
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    (tmp_path / ".gone-test").mkdir()
+    assert drop_expired(tmp_path, TODAY) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_ids_changed_on_disk_are_noticed(fifty: Made, tmp_path: Path) -> None:
@@ -616,3 +653,6 @@ def test_forgetting_a_user_reaches_the_seeds_at_the_next_command(make: Callable[
     stored = [pd.read_parquet(path)["user_id"] for path in (workspace.root / "seeds").rglob("*.parquet")]
     assert len(stored) == 3
     assert not any((ids == "u005").any() for ids in stored)
+    next((workspace.root / "seeds" / "first").glob("*.parquet")).write_bytes(b"torn")
+    report = make_requested(workspace, SeedRequest("third", listed=listed(names(40))), TODAY)[1]
+    assert [one["with"] for one in report["overlaps"]] == ["seed second"]

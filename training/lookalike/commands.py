@@ -62,7 +62,9 @@ def seed(
     except ModuleNotFoundError as error:
         raise MissingExtra("train", error.name) from None
     place = open_workspace(workspace)
-    lists = [read_list(path, chosen) if path else None for path, chosen in ((file, column), (negatives, None), (exclude, None))]
+    dated = bool(bought or bought_category or within) and received is None
+    asked = ((file, column, dated), (negatives, None, False), (exclude, None, False))
+    lists = [read_list(path, chosen, of_receipt) if path else None for path, chosen, of_receipt in asked]
     request = SeedRequest(
         name, lists[0], rule, campaign, tuple(bought or ()), tuple(bought_category or ()), within, _date(received), _date(as_of), lists[1], lists[2],
         tuple(defined_by or ()), candidates, keep_days,

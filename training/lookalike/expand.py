@@ -31,8 +31,8 @@ from training.lookalike.defining import defining_features
 from training.lookalike.methods import Rules, fit_likeness, in_blocks
 from training.lookalike.population import Population, population
 from training.lookalike.proof import Proof, prove
-from training.lookalike.reach import reach_curve, similarity
-from training.lookalike.seed import Seed, candidates_of, mask_of
+from training.lookalike.reach import Dial, reach_curve, similarity
+from training.lookalike.seed import Seed, candidates_of, mask_of, named_now
 from training.lookalike.seed_report import seed_report
 from training.models import fold_of
 from training.pack import make_bundle
@@ -113,10 +113,15 @@ def expand(workspace: Workspace, tiles: Tiles, seed: Seed, as_of: date) -> Expan
     return Expansion(seed, bundle, proof, contrast, importance(bundle, examples), rank(workspace, tiles, seed, bundle, as_of), key_of(seed, tiles))
 
 
+def check_size(workspace: Workspace, tiles: Tiles, seed: Seed, as_of: date, size: int) -> None:
+    """Raises NoUsableData where a seed has fewer candidates as of a date than the audience is to have."""
+    Dial(size=size).of(np.zeros(int(candidates_of(named_now(seed, tiles), workspace.snapshots.get(tiles, as_of)).sum())))
+
+
 def rank(workspace: Workspace, tiles: Tiles, seed: Seed, bundle: Bundle, as_of: date) -> Ranking:
     """The candidates as they are at a date, by a model that was fitted before."""
     now = workspace.snapshots.get(tiles, as_of)
-    rows = candidates_of(seed, now)
+    rows = candidates_of(named_now(seed, tiles), now)
     if not rows.any():
         raise NoUsableData(f"Nobody is a candidate of seed '{seed.name}' as of {as_of}. Widen its candidate filter.")
     table, of_seed = now.matrix(bundle.features)[rows], np.array(bundle.about["seed_scores"])

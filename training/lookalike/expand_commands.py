@@ -49,10 +49,10 @@ def run_expand(workspace: Workspace, name: str, dial: dict[str, Any], as_of: dat
     """Expand a seed, keep it in MLflow, write its audience; what to tell the user, as JSON.
 
     Raises:
-        UnknownName: no such seed. NoUsableData: it expired, or nobody is left to rank. TrackingUnavailable: MLflow is down.
+        UnknownName: no such seed. NoUsableData: it expired, or fewer are left to rank than were asked for. TrackingUnavailable: MLflow is down.
     """
     try:
-        from training.lookalike.expand import PREFIX, key_of, rank
+        from training.lookalike.expand import PREFIX, check_size, key_of, rank
         from training.lookalike.expand import expand as expand_seed
         from training.lookalike.keep import keep, make_audience
         from training.lookalike.reach import Dial
@@ -64,9 +64,14 @@ def run_expand(workspace: Workspace, name: str, dial: dict[str, Any], as_of: dat
     tiles = workspace.tiles(shop)
     clean(workspace, tiles, today)
     seed, until = open_seed(workspace, tiles, name, today), as_of or tiles.log.complete_until
+    if dial["size"] is not None:  # said before minutes of work, not after
+        check_size(workspace, tiles, seed, until, dial["size"])
     tracking, lock = Tracking(workspace, shop.name), workspace.root / ".retrain.lock"
     champion, page = tracking.with_alias(f"{PREFIX}{name}", CHAMPION), workspace.root / "reports" / f"{PREFIX}{name}" / "report.md"
-    if champion and champion.tags.get("encore.key") == key_of(seed, tiles):  # nothing new to learn: the candidates of today, by the model of then
+    told_before = all(page.with_name(file).exists() for file in ("report.md", "evidence.json", "contrast.json"))
+    if (
+        champion and told_before and champion.tags.get("encore.key") == key_of(seed, tiles)
+    ):  # nothing new to learn: the candidates of today, by the model of then
         ranking, version, promoted, text = rank(workspace, tiles, seed, tracking.load(champion), until), champion.number, True, champion.tags["encore.reasons"]
     else:
         made = expand_seed(workspace, tiles, seed, until)
@@ -99,7 +104,7 @@ def outcomes(
         from training.lookalike.seed_sources import read_list
     except ModuleNotFoundError as error:
         raise MissingExtra("train", error.name) from None
-    told = run_outcomes(open_workspace(workspace), name, list(read_list(converted, column).ids), to, size)
+    told = run_outcomes(open_workspace(workspace), name, list(read_list(converted, column, dated=False).ids), to, size)
     typer.echo("\n".join(told["lines"]))
 
 
@@ -119,7 +124,7 @@ def run_outcomes(workspace: Workspace, name: str, converted: list[str], to: str 
     shop, today = workspace.shop(), datetime.now(UTC).date()
     tiles = workspace.tiles(shop)
     first = open_seed(workspace, tiles, name, today)
-    wave = wave_of(workspace, name, converted)
+    wave = wave_of(workspace, tiles, name, converted)
     second = second_seed(workspace, first, wave, to or next_name(name), today)
     made = run_expand(workspace, second.name, {"size": size or len(wave["users"]), "top_percent": None, "similarity": None})
     tracking, until = Tracking(workspace, shop.name), tiles.log.complete_until

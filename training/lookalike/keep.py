@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.errors import UnknownName
 from features.files import parquet_bytes, write_bytes, write_json
 from features.sheets import write_csv
 from features.workspace import Workspace
@@ -19,8 +20,9 @@ from training.lookalike.expand import Expansion, Ranking
 from training.lookalike.expansion_page import expansion_page, proof_plot, reach_plot
 from training.lookalike.proof import Proof
 from training.lookalike.reach import Dial, Membership, ranked, refreshed
+from training.lookalike.seed import FEW
 from training.lookalike.seed_request import seeds_folder
-from training.lookalike.seed_store import AUDIENCE
+from training.lookalike.seed_store import AUDIENCE, changing, seed_names
 from training.plots import save
 from training.tracking import CHAMPION, Tracking, Version
 
@@ -34,7 +36,7 @@ class Kept:
     folder: Path
 
 
-def decide(proof: Proof, few: bool) -> Decision:
+def decide(proof: Proof) -> Decision:
     """A look-alike model may serve if it surely finds more than chance; that it also beats the rules is said, not asked.
 
     A warning where it is not surely better than spend, the RFM rule and the centroid: the audience is then no worse than
@@ -49,7 +51,9 @@ def decide(proof: Proof, few: bool) -> Decision:
             surely = gain["low"] is not None and gain["low"] > 0
             words = f"recall at 10 % {_interval(gain)} above that of {rule}"
             reasons.append(Reason(f"beats {rule}", True, words if surely else f"{words}: not surely better", warning=not surely))
-    return Decision(all(reason.passed for reason in reasons), False, few, tuple(reasons))
+    if proof.seed < FEW:
+        reasons.append(Reason("seed size", True, f"{proof.seed} seed users; below {FEW} intervals are wide and the next seed may look otherwise", warning=True))
+    return Decision(all(reason.passed for reason in reasons), False, False, tuple(reasons))
 
 
 def keep(workspace: Workspace, tracking: Tracking, made: Expansion) -> Kept:
@@ -57,7 +61,7 @@ def keep(workspace: Workspace, tracking: Tracking, made: Expansion) -> Kept:
 
     No id of a user goes to MLflow: the seed is named by its digest. The caller holds the lock of a retrain.
     """
-    decision = decide(made.proof, made.contrast["seed_report"]["users"] < 100)
+    decision = decide(made.proof)
     task, seed, proof = made.bundle.task, made.seed, made.proof
     tags = {
         "encore.task": task,
@@ -74,6 +78,8 @@ def keep(workspace: Workspace, tracking: Tracking, made: Expansion) -> Kept:
     page = expansion_page(made, decision.text)
     _write(folder, made, page)
     champion = tracking.with_alias(task, CHAMPION)
+    if champion and champion.tags.get("encore.key") == made.key:  # another process was first; promoting again would lose the way back
+        return Kept(decision, champion, folder)
     with tracking.run(f"{task} {made.ranking.as_of}", {**tags, "mlflow.note.content": page}) as run_id:
         params = {"seed": seed.name, "seed_digest": seed.digest, "seed_as_of": seed.as_of, "seed_users": len(seed.users), "negatives": len(seed.negatives)}
         tracking.log(run_id, {**params, "chosen": proof.choice.chosen, "features": len(made.bundle.features)}, _flat(proof), {})
@@ -118,7 +124,11 @@ def _flat(proof: Proof) -> dict[str, float]:
 
 
 def make_audience(workspace: Workspace, seed: str, ranking: Ranking, dial: Dial) -> tuple[Membership, Path]:
-    """The audience of a dial as CSV in the exports folder; it stays as the last one was where users are as good as equal."""
+    """The audience of a dial as CSV in the exports folder; it stays as the last one was where users are as good as equal.
+
+    Raises:
+        NoUsableData: the dial asks for more users than there are, or for nobody. UnknownName: the seed was deleted meanwhile.
+    """
     before = read_audience(workspace, seed)
     best_first, size = ranked(ranking.users, ranking.scores), dial.of(ranking.alike)
     audience = refreshed(best_first, size, before["user_id"].to_pylist() if before else ())
@@ -132,9 +142,13 @@ def make_audience(workspace: Workspace, seed: str, ranking: Ranking, dial: Dial)
         "new": pa.array([user in new for user in audience.users], pa.bool_()),
     }
     path = workspace.exports / f"lookalike-{seed}.csv"
-    write_csv(pa.table(columns), path, ("user_id",))
     kept = pa.table({"user_id": columns["user_id"], "score": ranking.scores[rows]}, metadata={"as_of": ranking.as_of.isoformat()})
-    write_bytes(_audience_file(workspace, seed), parquet_bytes(kept))
+    root = seeds_folder(workspace)
+    with changing(root):
+        if seed not in seed_names(root):  # deleted meanwhile: ids that nobody would ever delete again
+            raise UnknownName("seed", seed, seed_names(root))
+        write_csv(pa.table(columns), path, ("user_id",))
+        write_bytes(_audience_file(workspace, seed), parquet_bytes(kept))
     return audience, path
 
 

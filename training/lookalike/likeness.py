@@ -39,7 +39,7 @@ class Likeness:
         return cls(logistic, tuple(texts), Part(**described["linear"]), Part(**described["bagged"]))
 
     def describe(self) -> dict[str, Any]:
-        return {"logistic": self.logistic and vars(self.logistic), "linear": vars(self.linear), "bagged": vars(self.bagged)}
+        return {"logistic": self.logistic and self.logistic.describe(), "linear": vars(self.linear), "bagged": vars(self.bagged)}
 
     @property
     def texts(self) -> tuple[str, ...]:

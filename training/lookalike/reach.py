@@ -83,10 +83,11 @@ def refreshed(best_first: Sequence[str], size: int, before: Collection[str] = ()
     A member of before stays while among the best `size` * 1.1; the other places go to the best of the rest. The size is the same
     at every refresh, and whoever left did so because more users than a tenth of it are more alike by now.
     """
-    stay = set(best_first[: size + int(SLACK * size)]) & set(before)
+    were = set(before)
+    stay = set(best_first[: size + int(SLACK * size)]) & were
     kept = [user for user in best_first if user in stay][:size]
     places = size - len(kept)
     new = [user for user in best_first if user not in stay][:places]
     chosen = {*kept, *new}
     members = tuple(user for user in best_first if user in chosen)
-    return Membership(members, tuple(user for user in members if user not in set(before)), tuple(sorted(set(before) - chosen)))
+    return Membership(members, tuple(user for user in members if user not in were), tuple(sorted(were - chosen)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from hashlib import sha256
 from typing import Any
@@ -271,6 +271,14 @@ def rest_of(seed: Seed, snapshot: Snapshot) -> Mask:
 def candidates_of(seed: Seed, snapshot: Snapshot) -> Mask:
     """Who may become a look-alike: the rest without the explicit negatives."""
     return rest_of(seed, snapshot) & ~mask_of(seed.negatives, snapshot)
+
+
+def named_now(seed: Seed, tiles: Tiles) -> Seed:
+    """The seed for snapshots after its own date: a visitor who was recognised since stands in it under the new id too, and is no look-alike of himself."""
+    owners = tiles.current_ids
+    lists = ({*users} | {owners[user] for user in users if user in owners} for users in (seed.users, seed.negatives, seed.excluded))
+    users, negatives, excluded = (tuple(sorted(names)) for names in lists)
+    return replace(seed, users=users, negatives=negatives, excluded=excluded)
 
 
 def _value(value: Any) -> float | tuple[str, ...] | None:

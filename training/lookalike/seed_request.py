@@ -8,8 +8,9 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from features.errors import NoUsableData, unknown_name
+from features.errors import NoUsableData, UnknownName, unknown_name
 from features.events import day_of
+from features.logs import log
 from features.snapshot import Snapshot
 from features.store import SnapshotStore
 from features.tiles import Tiles
@@ -67,12 +68,23 @@ def make_requested(
     seed, snapshot = requested(request, tiles, workspace.snapshots, today)
     root = seeds_folder(workspace)
     clean(workspace, tiles, today)
-    others = {name: read_seed(root, name, today).users for name in manifests(root) if name != seed.name}
+    others = _others(root, seed.name, today)
     defining = defining_features(seed, snapshot.feature_names, snapshot, tiles)
     left = [name for name in snapshot.feature_names if name not in defining]
     report = seed_report(seed, snapshot, left, {**{f"seed {name}": users for name, users in others.items()}, **(audiences or {})})
     save_seed(root, seed)
     return seed, report
+
+
+def _others(root: Path, name: str, today: date) -> dict[str, tuple[str, ...]]:
+    """The users of the other seeds; one that cannot be read, or was deleted meanwhile, holds nobody up."""
+    found = {}
+    for other in [one for one in manifests(root) if one != name]:
+        try:
+            found[other] = read_seed(root, other, today).users
+        except (NoUsableData, UnknownName) as error:
+            log.warning("seed left out of the overlaps", extra={"facts": {"seed": other, "reason": str(error)}})
+    return found
 
 
 def requested(request: SeedRequest, tiles: Tiles, store: SnapshotStore, today: date) -> tuple[Seed, Snapshot]:
@@ -84,6 +96,8 @@ def requested(request: SeedRequest, tiles: Tiles, store: SnapshotStore, today: d
     first = (
         day_of(int(receipts.first.min())) if receipts else first_day_of(request.listed, request.received) if request.listed and request.is_sampling else None
     )
+    if first and request.as_of and request.as_of > first:
+        raise SeedRefused(request.name, [_too_late(request.as_of, first)])
     as_of = request.as_of or first or tiles.log.complete_until
     snapshot = store.get(tiles, as_of)
     origin = _origin(request, receipts, snapshot, tiles)
@@ -131,12 +145,16 @@ def _wrong(request: SeedRequest, tiles: Tiles) -> list[str]:
             advice = f"Give a date up to {until}, or ingest the missing days"
             problems.append(f"its {what} is {moment}, but the log is complete only until {until}: a seed of the future. {advice}")
     if request.as_of and request.received and request.as_of > request.received:
-        problems.append(f"its date {request.as_of} is after the receipt on {request.received}: it would see what it is to foretell. Leave --as-of out")
+        problems.append(_too_late(request.as_of, request.received))
     if request.within is not None and not 1 <= request.within <= 365:
         problems.append(f"{request.within} days to buy; it must be 1 to 365")
     if request.kept_days < 1:
         problems.append(f"ids kept for {request.kept_days} days; it must be at least 1")
     return problems
+
+
+def _too_late(as_of: date, receipt: date) -> str:
+    return f"its date {as_of} is after the receipt on {receipt}: it would see what it is to foretell. Leave --as-of out"
 
 
 def seeds_folder(workspace: Workspace) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -52,11 +53,12 @@ class Receipts:
     missing: Matched | None = None
 
 
-def read_list(path: Path, column: str | None = None) -> Given:
+def read_list(path: Path, column: str | None = None, dated: bool = True) -> Given:
     """Read ids, e-mail addresses or their SHA-256 hashes from a CSV (any of , ; tab) or Parquet file.
 
     Args:
-        column: of the ids; where None it is the only one, or the one whose name says so.
+        column: of the ids; where None it is the only one, or the one whose name says so. dated: whether the days of receipt are
+            asked for; where they are not, a column of dates may look as it likes.
 
     Raises:
         InvalidTable, UnknownName: it cannot be read, is empty, or has no such column.
@@ -68,7 +70,7 @@ def read_list(path: Path, column: str | None = None) -> Given:
         ids = [chosen, *ids]  # a file without a header: if its first line is no id after all, it is counted as unknown
     if not any(ids):
         raise InvalidTable(path.name, [f"column '{chosen}' has no value. Give a file with one id a line"])
-    when = next((name for name in table.columns if _plain(name) in DAY_NAMES), None)
+    when = next((name for name in table.columns if _plain(name) in DAY_NAMES), None) if dated else None
     return Given(tuple(ids), _days(table[when], path) if when is not None else None, f"column '{chosen}' of {path.name}")
 
 
@@ -199,7 +201,7 @@ def _read(path: Path) -> pd.DataFrame:
         text = path.read_text(encoding="utf-8-sig")
         first = text.partition("\n")[0]
         separator = max(",;\t", key=first.count)
-        frame: pd.DataFrame = pd.DataFrame([row for row in csv.reader(text.splitlines(), delimiter=separator) if row])
+        frame: pd.DataFrame = pd.DataFrame([row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if row])
         head, body = [str(name).strip() for name in frame.iloc[0]], frame.iloc[1:].reset_index(drop=True)
         return body.set_axis([name or f"column {place + 1}" for place, name in enumerate(head)], axis=1)
     except (OSError, UnicodeDecodeError, pa.ArrowInvalid, csv.Error) as error:

@@ -7,7 +7,8 @@ erased from it changes its digest, and the manifest keeps the earlier ones, so t
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -19,11 +20,21 @@ import pyarrow.parquet as pq
 from features.errors import NoUsableData, UnknownName
 from features.files import exclusive, new_directory, parquet_bytes, read_json, sha256_of, write_bytes, write_json
 from features.identity import tombstone
+from features.logs import log
 from training.lookalike.seed import Seed, SeedRefused, seed_digest
 
 KEPT_DAYS = 365  # how long a seed is kept where nobody says
 AUDIENCE = "audience.parquet"  # of a seed's folder: whom its last expansion chose
 ROLES = ("user", "negative", "excluded")
+
+
+@contextmanager
+def changing(root: Path) -> Iterator[None]:
+    """Hold the lock of the seeds; what a killed process left of its own, which has ids in it, is deleted first."""
+    with exclusive(root / ".lock", "A change of the seeds", wait=True):
+        for left in (*root.glob(".new-*"), *root.glob(".gone-*")):
+            shutil.rmtree(left)
+        yield
 
 
 def save_seed(root: Path, seed: Seed) -> Path:
@@ -33,7 +44,7 @@ def save_seed(root: Path, seed: Seed) -> Path:
         SeedRefused: another seed has its name.
     """
     folder = root / seed.name
-    with exclusive(root / ".lock", "A change of the seeds", wait=True):
+    with changing(root):
         if (folder / "manifest.json").exists() and read_json(folder / "manifest.json")["digest"] != seed.digest:
             advice = f"Choose another name, or delete that one first: encore lookalike forget {seed.name}"
             raise SeedRefused(seed.name, [f"there is another seed of this name already, as of {read_json(folder / 'manifest.json')['as_of']}. {advice}"])
@@ -79,18 +90,24 @@ def delete_seed(root: Path, name: str) -> None:
     Raises:
         UnknownName: no such seed.
     """
+    with changing(root):
+        _delete(root, name)
+
+
+def _delete(root: Path, name: str) -> None:
     if name not in seed_names(root):
         raise UnknownName("seed", name, seed_names(root))
-    with exclusive(root / ".lock", "A change of the seeds", wait=True):
-        gone = (root / name).rename(root / f".gone-{name}")  # whole until it is out of sight
-        shutil.rmtree(gone)
+    shutil.rmtree((root / name).rename(root / f".gone-{name}"))  # whole until it is out of sight
 
 
 def drop_expired(root: Path, today: date) -> list[str]:
     """Delete the seeds whose time is over; returns their names."""
-    over = [name for name, manifest in manifests(root).items() if manifest["expires"] and date.fromisoformat(manifest["expires"]) <= today]
-    for name in over:
-        delete_seed(root, name)
+    if not root.exists():
+        return []
+    with changing(root):
+        over = [name for name, manifest in manifests(root).items() if manifest["expires"] and date.fromisoformat(manifest["expires"]) <= today]
+        for name in over:
+            _delete(root, name)
     return over
 
 
@@ -99,11 +116,18 @@ def erase_buried(root: Path, tombstones: Collection[str]) -> dict[str, int]:
 
     A crash between the new file and the old one's end leaves the old one to the next call.
     """
-    erased, out = {}, {*tombstones}
-    for name in seed_names(root) if out else ():
-        with exclusive(root / ".lock", "A change of the seeds", wait=True):
+    erased: dict[str, int] = {}
+    out = {*tombstones}
+    if not out or not root.exists():
+        return erased
+    with changing(root):
+        for name in seed_names(root):
             folder = root / name
             manifest = read_json(folder / "manifest.json")
+            if sha256_of(folder / manifest["file"]) != manifest["sha256"]:  # it holds up neither the others nor who wants to be forgotten
+                advice = f"nobody can be erased from it: encore lookalike forget {name}"
+                log.error("seed was changed on disk", extra={"facts": {"seed": name, "do": advice}})
+                continue
             table = pq.read_table(folder / manifest["file"])
             gone = [tombstone(user) in out for user in table["user_id"].to_pylist()]
             if any(gone):
