@@ -95,7 +95,7 @@ def contrast(
     workspace: WorkspaceOption = None,
     against: Annotated[str | None, typer.Option(help='"rest" or "not-converted". Default: the latter for a sampling seed.', show_default=False)] = None,
     by: Annotated[list[str] | None, typer.Option(help="Factor to cut the rate by, a feature or label; give two.", show_default=False)] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write. Default: reports/lookalike-NAME in the workspace.", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write. Default: reports/contrast-NAME in the workspace.", show_default=False)] = None,
 ) -> None:
     """What tells the seed from the others: report.md, report.json and a picture."""
     run_contrast(open_workspace(workspace), name, against, tuple(by or ()), out)
@@ -107,7 +107,7 @@ def run_contrast(workspace: Workspace, name: str, against: str | None = None, by
         from training.lookalike.contrast_page import sentences, write_contrast
     except ModuleNotFoundError as error:
         raise MissingExtra("train", error.name) from None
-    folder = out or workspace.root / "reports" / f"lookalike-{name}"
+    folder = out or workspace.root / "reports" / f"contrast-{name}"
     with step("contrast", seed=name) as found:
         told = contrast_of(workspace, name, _today(), _against(against), by)
         write_contrast(told, folder)

@@ -117,6 +117,7 @@ def run_outcomes(workspace: Workspace, name: str, converted: list[str], to: str 
     try:
         from training.lookalike.expand import PREFIX, rank
         from training.lookalike.second_round import changes, second_seed, wave_of
+        from training.lookalike.seed import candidates_of
         from training.lookalike.seed_request import open_seed
         from training.tracking import CHAMPION, Tracking
     except ModuleNotFoundError as error:
@@ -126,7 +127,8 @@ def run_outcomes(workspace: Workspace, name: str, converted: list[str], to: str 
     first = open_seed(workspace, tiles, name, today)
     wave = wave_of(workspace, tiles, name, converted)
     second = second_seed(workspace, first, wave, to or next_name(name), today)
-    made = run_expand(workspace, second.name, {"size": size or len(wave["users"]), "top_percent": None, "similarity": None})
+    left = int(candidates_of(second, workspace.snapshots.get(tiles, tiles.log.complete_until)).sum())  # those of the wave are none any more
+    made = run_expand(workspace, second.name, {"size": size or min(len(wave["users"]), left), "top_percent": None, "similarity": None})
     tracking, until = Tracking(workspace, shop.name), tiles.log.complete_until
     models = {seed.name: tracking.with_alias(f"{PREFIX}{seed.name}", CHAMPION) for seed in (first, second)}
     rankings = [rank(workspace, tiles, seed, tracking.load(model), until) for seed in (first, second) if (model := models[seed.name])]
