@@ -16,7 +16,7 @@ from features.workspace import Workspace
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.py"))
 SHOWN = {
     "01_first_look": ("beats rule", "largest difference **0**", "NOT_FOUND"),
-    "02_models": ("challenger", "recency rule", "in_the_best_tenth", "rank correlation **", "beats bgnbd", "shuffled labels", "is champion"),
+    "02_models": ("champion", "recency rule", "in_the_best_tenth", "rank correlation **", "beats bgnbd", "shuffled labels", "is champion"),
 }
 PICTURES = {"01_first_look": 1, "02_models": 4}
 LOGIC = (ast.FunctionDef, ast.ClassDef, ast.For, ast.While, ast.If, ast.Try)
