@@ -210,8 +210,10 @@ def test_the_password_is_in_no_message(story):
 
 
 def test_the_lease_is_given_back(story):
+    """Another lock file is another holder, who would be refused at once if one of the hosts still held it."""
     with story.tracking.alone(REPOSITORY / "encore.py"):
-        pass
+        assert story.tracking.lease is not None
+        story.tracking.lease.confirm()
 
 
 @pytest.mark.long

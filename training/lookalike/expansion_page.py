@@ -43,10 +43,13 @@ def _head(made: Expansion, text: str) -> Iterable[str]:
 
 def _proof(proof: Proof) -> Iterable[str]:
     ours = proof.choice.chosen
+    among = f"{proof.drawn:,} candidates"
+    if proof.among != "candidates":
+        among = f"hidden ones of the {proof.negatives:,} explicit negatives; every share below is a share of these, and not of the candidates"
     yield "## Proof"
     yield (
-        f"{proof.hidden} of {proof.seed} seed users were hidden, {proof.splits} times over, and looked for among {proof.drawn:,} candidates. Served: "
-        f"{IN_WORDS[ours]}. Recall: the share of the hidden who are in the best 1, 5, 10, 20 % of the candidates; 95 % intervals over the splits."
+        f"{proof.hidden} of {proof.seed} seed users were hidden, {proof.splits} times over, and looked for among {among}. Served: "
+        f"{IN_WORDS[ours]}. Recall: the share of the hidden who are in the best 1, 5, 10, 20 % of them; 95 % intervals over the splits."
     )
     order = sorted(proof.recall, key=lambda method: -(proof.recall[method]["10"]["value"] or 0.0))
     rows = [[f"**{IN_WORDS[method]}**" if method == ours else IN_WORDS[method], *(_cell(proof.recall[method][share]) for share in SHOWN)] for method in order]
@@ -84,7 +87,7 @@ def _left_out(made: Expansion) -> Iterable[str]:
 
 def _limits(proof: Proof) -> Iterable[str]:
     yield "## When not to use it"
-    lines = ["As a probability: a seed does not tell how many like it there are. With a base rate of your own it can be made one.", "For setting prices."]
+    lines = ["As a probability: a seed does not tell how many like it there are.", "For setting prices."]
     if not proof.better_than_rules:
         lines.insert(0, "As better than a rule: the intervals do not exclude that spend, RFM or the centroid find as many.")
     yield "\n".join(f"- {line}" for line in lines)
