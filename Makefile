@@ -6,7 +6,7 @@ DATA ?=
 # Two processes, a file in one of them, the long files first.
 SHARED := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-quick test-long check format bench bench-models bench-service docs lock clean
+.PHONY: demo test test-quick test-long check format bench bench-models bench-large bench-service scan docs lock clean
 
 demo: $(INSTALLED)  ## raw data -> models -> a live service; ONCE=1 ends by itself
 	$(BIN)/encore demo --workspace workspace $(if $(ONCE),--once)
@@ -26,6 +26,9 @@ check: $(INSTALLED)  ## what CI checks besides the tests: style, types, directio
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+scan: $(INSTALLED)  ## known vulnerabilities of the dependencies, secrets in the tree; says NOT AUDITED where advisories cannot be had
+	.ci/scan
+
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
@@ -35,6 +38,9 @@ bench: $(INSTALLED)  ## measurements, written to bench/RESULTS.md
 
 bench-models: $(INSTALLED)  ## accuracy on real data, written to bench/MODELS.md; DATA=DIR, ONLY="row ..." runs some
 	$(BIN)/python bench/models.py --data $(DATA) $(if $(ONLY),--only $(ONLY))
+
+bench-large: $(INSTALLED)  ## retraining a shop of two million users, written to bench/LARGE.md; DATA=DIR is where its log goes
+	$(BIN)/python bench/large.py $(DATA)
 
 bench-service: $(INSTALLED)  ## speed and weight of the service (needs wrk), written to bench/SERVING.md; PEERS=1 beside other servers
 	$(BIN)/python bench/service.py $(if $(PEERS),--peers)

@@ -46,8 +46,8 @@ class Part:
             self._writer.close()
 
 
-def write_logs(directory: Path, events: int, seed: int, daily: bool) -> None:
-    """Generate a shop; a directory that has one already is left as it is."""
+def write_logs(directory: Path, events: int, seed: int, daily: bool, kinds: tuple[str, ...] = ()) -> None:
+    """Generate a shop, with `kinds` only these events of it; a directory that has one already is left as it is."""
     if (directory / "done").exists():
         return
     world, users = World.made(seed), max(events // EVENTS_PER_USER, 100)
@@ -57,6 +57,8 @@ def write_logs(directory: Path, events: int, seed: int, daily: bool) -> None:
     chunks = [(number, min(CHUNK_USERS, users - number * CHUNK_USERS)) for number in range(-(-users // CHUNK_USERS))]
     for number, size in chunks:
         rows = users_of(world, seed, number, size)
+        if kinds:
+            rows = rows.filter(pc.is_in(rows["event"], pa.array(kinds)))
         is_last = number == len(chunks) - 1
         whole.write(rows, is_last)
         if until and day:
