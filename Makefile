@@ -49,8 +49,8 @@ docs: $(INSTALLED)  ## the feature dictionary of the demo's shop, from the catal
 	$(BIN)/python docs/dictionary.py
 
 lock: $(INSTALLED)  ## pin the dependencies anew, with hashes and without addresses
-	for extra in serve train dev; do $(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --custom-compile-command "make lock" --extra $$extra pyproject.toml -o requirements/$$extra.txt; done
+	for extra in "serve --extra postgres" train dev; do $(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command "make lock" --extra $$extra pyproject.toml -o requirements/$${extra%% *}.txt; done
 
 clean:
 	rm -rf .venv workspace dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from typing import NoReturn
 
 import typer
 
 from features import commands as features_commands
-from features.errors import EncoreError
+from features.errors import EncoreError, NotWritten
 from features.exit_codes import exit_code
 from features.logs import console, log, set_up_logs
 from serving import commands as serving_commands
@@ -31,16 +33,25 @@ def main() -> None:
     """Run a command and turn domain errors into one message and one exit code."""
     set_up_logs()
     try:
-        app()
+        app(prog_name="encore")
     except EncoreError as error:
-        if console.is_terminal:
-            console.print(str(error), style="red", markup=False, highlight=False)
-        else:
-            log.error(str(error), extra={"facts": {"kind": type(error).__name__}})
-        # Bypasses the interpreter's tear-down, which waits for threads of libraries that may hang on a dead server.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(exit_code(error))
+        _end(error)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        _end(NotWritten(error))
+
+
+def _end(error: EncoreError) -> NoReturn:
+    """Say what went wrong and end with its exit code."""
+    if console.is_terminal:
+        console.print(str(error), style="red", markup=False, highlight=False)
+    else:
+        log.error(str(error), extra={"facts": {"kind": type(error).__name__}})
+    # Bypasses the interpreter's tear-down, which waits for threads of libraries that may hang on a dead server.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code(error))
 
 
 if __name__ == "__main__":

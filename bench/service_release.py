@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from features.files import digest_of
 from features.snapshot import Snapshot
-from serving.release import activate, write_release
+from serving.pointer import activate
+from serving.release import write_release
 from training.blend import Blend
 from training.bundle import Bundle, golden_rows
 from training.models import Recipe, fit
@@ -87,9 +88,9 @@ def models() -> dict[str, Bundle]:
     return {"shipped": bundle("shipped", shipped, rows), "deep": bundle("deep", Blend(shipped.logistic, (text,), shipped.platt), rows)}
 
 
-def make(root: Path, users: int) -> str:
-    """Write and publish the release under `root`; returns its id."""
-    facts = {"version": "1", "run_id": "bench", "kind": "model", "decision": "Planted.", "metrics": {}}
+def make(root: Path, users: int, version: str = "1") -> str:
+    """Write and publish the release under `root`; returns its id. Another version is another release of the same scores."""
+    facts = {"version": version, "run_id": "bench", "kind": "model", "decision": "Planted.", "metrics": {}}
     everybody = np.ones(users, dtype=bool)
     parts = {task: (found, everybody, facts) for task, found in models().items()}
     release_id = write_release(root, snapshot(users), parts, {"scored_at": datetime.now(UTC).isoformat(timespec="seconds")})

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features import calendar
 from features.engine import Engine
 from features.errors import InvalidShopFile, InvalidTable
 from features.vocabulary import CALENDAR, EVENT_SCHEMA, EVENTS, LOG_SCHEMA, LONGEST_ID
@@ -144,15 +145,8 @@ def content_sums(engine: Engine, rows: pa.Table) -> Mapping[int, int]:
 
 def localise(events: pa.Table, zone: str) -> pa.Table:
     """Add day, known_day and hour in the shop's zone."""
-
-    def local(column: str) -> pa.ChunkedArray:
-        return pc.local_timestamp(pc.cast(events[column], pa.timestamp("us", zone)))
-
-    def day(moments: pa.ChunkedArray) -> pa.ChunkedArray:
-        return pc.cast(pc.cast(moments, pa.date32()), pa.int32())
-
-    occurred = local("occurred_at")
-    columns = {"day": day(occurred), "known_day": day(local("known_at")), "hour": pc.cast(pc.hour(occurred), pa.int32())}
+    occurred = calendar.local(events["occurred_at"], zone)
+    columns = {"day": calendar.day(occurred), "known_day": calendar.day(calendar.local(events["known_at"], zone)), "hour": calendar.hour(occurred)}
     for name, values in columns.items():
         events = events.append_column(name, values)
     return events.select(LOG_SCHEMA.names).cast(LOG_SCHEMA)

@@ -43,13 +43,14 @@ class KeyPart:
     """Of a column that counts per product, campaign, ...: how it spreads over a dimension's values.
 
     kinds: values that occur; total; top: the largest count, top_key: whose it is (the first by name if several);
-    information: the sum of n ln n in millionths; again: values that occur twice or more.
+    information: the sum of n ln n in millionths; again: values that occur twice or more; count: how often one value does.
     """
 
-    kind: Literal["kinds", "total", "top", "top_key", "information", "again"]
+    kind: Literal["kinds", "total", "top", "top_key", "information", "again", "count"]
     column: str
     dimension: str
     window: int | None = None
+    value: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,29 +80,39 @@ class Aggregate:
     accumulates: bool = False
 
 
+def as_counted(window: int | None, value: Ints) -> Floats:
+    """The part itself."""
+    return as_float(value)
+
+
+def as_share(window: int | None, above: Ints, below: Ints) -> Floats:
+    """The one part per unit of the other."""
+    return divide(above, below)
+
+
 def sum_of(column: str) -> Aggregate:
     """Total of a tile column in the window."""
-    return Aggregate(lambda window: (DayPart("sum", column, window),), lambda window, value: as_float(value), accumulates=True)
+    return Aggregate(lambda window: (DayPart("sum", column, window),), as_counted, accumulates=True)
 
 
 def days_with(column: str) -> Aggregate:
     """Days in the window on which a tile column is above zero."""
-    return Aggregate(lambda window: (DayPart("days", column, window),), lambda window, value: as_float(value), accumulates=True)
+    return Aggregate(lambda window: (DayPart("days", column, window),), as_counted, accumulates=True)
 
 
 def days_since(column: str) -> Aggregate:
     """Days from the last day on which a tile column was above zero to `as_of`; yesterday is 1."""
-    return Aggregate(lambda window: (DayPart("since", column),), lambda window, value: as_float(value))
+    return Aggregate(lambda window: (DayPart("since", column),), as_counted)
 
 
 def days_since_first(column: str) -> Aggregate:
     """Days from the first day on which a tile column was above zero to `as_of`."""
-    return Aggregate(lambda window: (DayPart("first", column),), lambda window, value: as_float(value), accumulates=True)
+    return Aggregate(lambda window: (DayPart("first", column),), as_counted, accumulates=True)
 
 
 def ratio(numerator: str, denominator: str) -> Aggregate:
     """Total of one tile column per unit of another in the window; no value where the second total is zero."""
-    return Aggregate(lambda window: (DayPart("sum", numerator, window), DayPart("sum", denominator, window)), lambda window, above, below: divide(above, below))
+    return Aggregate(lambda window: (DayPart("sum", numerator, window), DayPart("sum", denominator, window)), as_share)
 
 
 def trend(column: str, recent: int) -> Aggregate:
@@ -113,7 +124,7 @@ def trend(column: str, recent: int) -> Aggregate:
 
 def last_level(name: str) -> Aggregate:
     """The last known level of what changes with a date."""
-    return Aggregate(lambda window: (ChangePart("last", name),), lambda window, level: as_float(level))
+    return Aggregate(lambda window: (ChangePart("last", name),), as_counted)
 
 
 def text_of(kind: Literal["first", "last"], name: str) -> Aggregate:
@@ -123,14 +134,14 @@ def text_of(kind: Literal["first", "last"], name: str) -> Aggregate:
 
 def kinds(column: str, dimension: str) -> Aggregate:
     """How many different values of the dimension occur."""
-    return Aggregate(lambda window: (KeyPart("kinds", column, dimension, window),), lambda window, n: as_float(n), accumulates=True)
+    return Aggregate(lambda window: (KeyPart("kinds", column, dimension, window),), as_counted, accumulates=True)
 
 
 def again_share(column: str, dimension: str) -> Aggregate:
     """The share of the values that occur at least twice."""
     return Aggregate(
         lambda window: (KeyPart("again", column, dimension, window), KeyPart("kinds", column, dimension, window)),
-        lambda window, again, n: divide(again, n),
+        as_share,
     )
 
 
@@ -138,7 +149,7 @@ def top_share(column: str, dimension: str) -> Aggregate:
     """The share of the most frequent value."""
     return Aggregate(
         lambda window: (KeyPart("top", column, dimension, window), KeyPart("total", column, dimension, window)),
-        lambda window, top, total: divide(top, total),
+        as_share,
     )
 
 
@@ -162,7 +173,16 @@ def key_ratio(numerator: str, denominator: str, dimension: str) -> Aggregate:
     """Values of the dimension that occur in one column per value that occurs in another."""
     return Aggregate(
         lambda window: (KeyPart("kinds", numerator, dimension, window), KeyPart("kinds", denominator, dimension, window)),
-        lambda window, above, below: divide(above, below),
+        as_share,
+    )
+
+
+def count_of(column: str, dimension: str, values: Sequence[str]) -> Aggregate:
+    """How often some values of the dimension, at least one, occur in the window."""
+    return Aggregate(
+        lambda window: tuple(KeyPart("count", column, dimension, window, value) for value in values),
+        lambda window, *counts: as_float(sum(counts)),
+        accumulates=True,
     )
 
 

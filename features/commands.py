@@ -12,7 +12,6 @@ from rich.table import Table
 
 # The engines are imported by the commands that compute: the command line starts without them, and so does the service.
 from features.logs import console, log, step
-from features.norms import DEFAULT_CYCLE
 from features.workspace import Workspace, open_workspace
 
 WorkspaceOption = Annotated[
@@ -88,6 +87,7 @@ def build_vectors(
 def cycle(workspace: WorkspaceOption = None, as_of: AsOf = None) -> None:
     """Measure the shop's repurchase cycle: by induction, by consumption, and with those still waiting counted in."""
     from features.cycle import cycle_by_category, cycle_by_consumption, repurchase_cycle, time_to_next
+    from features.norms import DEFAULT_CYCLE
 
     place = open_workspace(workspace)
     shop = place.shop()
@@ -107,12 +107,13 @@ def cycle(workspace: WorkspaceOption = None, as_of: AsOf = None) -> None:
 
 
 def suppress(users: Users, workspace: WorkspaceOption = None) -> None:
-    """Keep users out of every snapshot from now on; their events stay in the log."""
+    """Keep users out of every answer, at once, and of every snapshot from now on; their events stay in the log."""
     _bury(open_workspace(workspace), users, "suppressed")
 
 
 def forget(users: Users, workspace: WorkspaceOption = None) -> None:
-    """Erase users from the log, the tiles and the snapshots, and leave out what of them arrives later. It cannot be undone."""
+    """Erase users from the log, the tiles and the snapshots, and leave out what of them arrives later. The service knows them no more at once.
+    It cannot be undone."""
     _bury(open_workspace(workspace), users, "deleted")
 
 
@@ -123,7 +124,7 @@ def _bury(workspace: Workspace, users: list[str], kind: str) -> None:
         found |= {"users": len(users), "rows_erased": erased, "snapshots_dropped": gone}
         for erase in ALSO_ERASE:
             found |= erase(workspace)
-    log.info("next", extra={"facts": {"do": "encore build, then encore publish: what is served was made before"}})
+    log.info("next", extra={"facts": {"do": "encore publish: the release in service says nothing of them from now on, the next one is made without them"}})
 
 
 def list_features(workspace: WorkspaceOption = None) -> None:
@@ -135,7 +136,7 @@ def list_features(workspace: WorkspaceOption = None) -> None:
     table = Table("feature", "meaning", "unit", "family")
     for feature in catalogue(shop, place.log(shop).kinds):
         table.add_row(feature.name, feature.meaning, feature.column.unit, feature.view)
-    _show(table)
+    show(table)
 
 
 def describe(name: Annotated[str, typer.Argument(help="Name of a feature.")], workspace: WorkspaceOption = None) -> None:
@@ -144,13 +145,14 @@ def describe(name: Annotated[str, typer.Argument(help="Name of a feature.")], wo
 
     place = open_workspace(workspace)
     shop = place.shop()
-    feature, _ = named(name, shop, place.log(shop).kinds)
+    events = place.log(shop)
+    feature, _ = named(name, shop, events.kinds, events.products())
     table = Table(show_header=False)
     for key, value in feature.describe().items():
         table.add_row(key, str(value))
     for part in feature.parts:
         table.add_row("made of", str(part))
-    _show(table)
+    show(table)
 
 
 def explain(
@@ -160,6 +162,7 @@ def explain(
     workspace: WorkspaceOption = None,
 ) -> None:
     """The values of a user as of a date; with --feature, the events behind one of them."""
+    from features.bought import with_bought
     from features.explain import behind, named, rows_of
 
     place = open_workspace(workspace)
@@ -167,25 +170,26 @@ def explain(
     tiles = place.tiles(shop)
     when = as_of.date() if as_of else tiles.log.complete_until
     rows = rows_of(tiles.log, user, when)
-    frame = place.snapshots.get(tiles, when).frame
+    frame = with_bought(place.snapshots.get(tiles, when), tiles, [feature] if feature else []).frame
     values = frame.loc[user]
     if feature is None:
         table = Table("feature", f"{user} as of {when}")
         for name, value in values.dropna().items():
             table.add_row(str(name), str(value))
-        _show(table)
+        show(table)
         return
-    chosen, known = named(feature, shop, tiles.log.kinds)
+    chosen, known = named(feature, shop, tiles.log.kinds, tiles.products)
     table = Table(title=f"{feature} = {values[feature]}: {chosen.meaning}")
     events = behind(chosen, known, rows, when, shop).dropna(axis=1, how="all")
     for column in events.columns:
         table.add_column(str(column))
     for row in events.astype(str).itertuples(index=False):
         table.add_row(*("" if value in ("nan", "None", "<NA>") else value for value in row))
-    _show(table)
+    show(table)
 
 
-def _show(table: Table) -> None:
+def show(table: Table) -> None:
+    """Print what was asked for."""
     from rich.console import Console
 
     # What was asked for goes to standard output; as wide as it has to be where that is no terminal.

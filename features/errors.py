@@ -43,6 +43,10 @@ class InvalidShopFile(EncoreError):
         super().__init__(f"{path} needs a correction in {len(self.problems)} place(s):\n{lines}")
 
 
+class InvalidUse(EncoreError):
+    """A command was asked for what cannot be done like this."""
+
+
 class NoUsableData(EncoreError):
     """There is nothing to work on: an empty file, an empty window, too few positives."""
 
@@ -88,6 +92,14 @@ class TrackingUnavailable(EncoreError):
 
 class WorkerLost(EncoreError):
     """A process that did part of the work was ended from outside."""
+
+
+class NotWritten(EncoreError):
+    """The disk is full or may not be written; what stood there before stands there still."""
+
+    def __init__(self, error: OSError) -> None:
+        where = f" ({error.filename})" if error.filename else ""
+        super().__init__(f"A file could not be written{where}: {error.strerror or error}. What was there is as it was. Make room, then run again.")
 
 
 class MissingExtra(EncoreError):

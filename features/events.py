@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ import pyarrow.parquet as pq
 from ibis import Table
 
 from features import admission
+from features.calendar import EPOCH as EPOCH
+from features.calendar import day_number as day_number
+from features.calendar import day_of as day_of
 from features.engine import Engine
 from features.errors import NoUsableData
 from features.files import digest_of, exclusive, parquet_bytes, read_json, sha256_of_bytes, write_bytes, write_json
@@ -25,17 +28,6 @@ from features.identity import LINK_SCHEMA, current_ids, links_in, moved_ids, sta
 from features.ledger import CONTENT, Posting, post
 from features.sources.batch import Batch
 from features.vocabulary import LOG_SCHEMA, PRODUCT_SCHEMA
-
-EPOCH = date(1970, 1, 1)
-
-
-def day_number(moment: date) -> int:
-    """Days since 1970-01-01."""
-    return (moment - EPOCH).days
-
-
-def day_of(number: int) -> date:
-    return EPOCH + timedelta(days=number)
 
 
 def before(table: Table, as_of: date) -> Table:

@@ -10,6 +10,7 @@ from features.errors import (
     GateRefused,
     InvalidShopFile,
     InvalidTable,
+    InvalidUse,
     LabelWindowOpen,
     Locked,
     MissingExtra,
@@ -23,6 +24,7 @@ FAULT = 1
 EXIT_CODES: dict[type[EncoreError], int] = {
     UnknownName: 2,
     InvalidShopFile: 2,
+    InvalidUse: 2,
     MissingExtra: 2,
     GateRefused: 3,
     Locked: 4,

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from features.compiled import njit
 
 NONE = np.iinfo(np.int64).min  # "no value" among integers
 SUM, DAYS, SINCE, FIRST = 0, 1, 2, 3  # of a day column
-KINDS, TOTAL, TOP, TOP_KEY, INFORMATION, AGAIN = 0, 1, 2, 3, 4, 5  # of a key column
+KINDS, TOTAL, TOP, TOP_KEY, INFORMATION, AGAIN, COUNT = 0, 1, 2, 3, 4, 5, 6  # of a key column
 GAPS, GAP_TOTAL, GAP_SQUARES, LONGEST_GAP, LAST_GAP, EARLIER_GAP = 0, 1, 2, 3, 4, 5
 MILLIONTH = 1_000_000
 # n ln n in millionths, rounded: a table, so that every engine adds the same integers.
@@ -128,13 +129,15 @@ def gap_pass(users, start, day, known, value, cut, out):  # type: ignore[no-unty
 
 @njit(nogil=True, cache=True)
 def key_pass(  # type: ignore[no-untyped-def]
-    users, start, day, known, column, key, value, cut, reach, codes, streams_of, stream_dimension, sizes, edges, request_of, kind, target, information, out
-):
+    users, start, day, known, column, key, value, cut, reach, codes, streams_of, stream_dimension, sizes,
+    edges, request_of, kind, target, code_of, information, out,
+):  # fmt: skip
     """How a user's actions spread over keys, at one cutoff.
 
     Args:
         codes: dimensions x keys, the code of a key in a dimension, -1 where it has none. streams_of: column -> its
             streams, and one more; a stream counts one column by one dimension. sizes: dimension -> number of codes.
+        code_of: of each request for a count the code that is counted, -1 where no key has it.
         Rows of one user, day, column and key lie together. The rest is as in `day_pass`.
     """
     n_streams = len(stream_dimension)
@@ -164,7 +167,7 @@ def key_pass(  # type: ignore[no-untyped-def]
             age = cut - now
             while age > edges[edge]:
                 for r in range(request_of[edge], request_of[edge + 1]):
-                    out[r, slot] = state[target[r], kind[r]]
+                    out[r, slot] = _spread(state, count, offset, target[r], kind[r], code_of[r])
                 edge += 1
             for s in range(streams_of[c], streams_of[c + 1]):
                 code = codes[stream_dimension[s], k]
@@ -190,13 +193,20 @@ def key_pass(  # type: ignore[no-untyped-def]
                     state[s, 2], state[s, 3] = after, code
         while edge < len(edges):
             for r in range(request_of[edge], request_of[edge + 1]):
-                out[r, slot] = state[target[r], kind[r]]
+                out[r, slot] = _spread(state, count, offset, target[r], kind[r], code_of[r])
             edge += 1
         for j in range(n_used):
             count[used[j]] = 0
         if n_used:
             state[:, :] = 0
             state[:, 3] = NONE
+
+
+@njit(nogil=True, cache=True)
+def _spread(state, count, offset, stream, kind, code):  # type: ignore[no-untyped-def]
+    if kind != COUNT:
+        return state[stream, kind]
+    return count[offset[stream] + code] if code >= 0 else np.int64(0)
 
 
 @njit(nogil=True, cache=True)

@@ -80,8 +80,9 @@ def collected(table: pa.Table, parts: Sequence[Part]) -> tuple[pa.Array, dict[Pa
 
 def _counts(part: Part) -> bool:
     """Whether nothing counts as zero."""
-    zero = {DayPart: ("sum", "days"), GapPart: ("count", "total", "squares"), KeyPart: ("kinds", "total", "top", "information", "again"), ChangePart: ()}
-    return part.kind in zero[type(part)]
+    if isinstance(part, KeyPart):
+        return part.kind != "top_key"
+    return part.kind in {DayPart: ("sum", "days"), GapPart: ("count", "total", "squares"), ChangePart: ()}[type(part)]
 
 
 def _total(rows: Table, condition: BooleanValue, amount: IntegerValue | int = 1) -> IntegerValue:
@@ -169,22 +170,21 @@ def _key_parts(history: Table, products: Table, column: str, dimension: str, nam
     tops = {part.window for part in named if part.kind == "top_key"}
     places = {f"place_{window or 'ever'}": _place(counts, counts[windows[window]].desc(), counts.code.asc()) for window in tops}
     counts = counts.mutate(**places)
-    return counts.group_by("user_id").aggregate(
-        **{name: _key_part(counts, part.kind, counts[windows[part.window]], part.window) for part, name in named.items()}
-    )
+    return counts.group_by("user_id").aggregate(**{name: _key_part(counts, part, counts[windows[part.window]]) for part, name in named.items()})
 
 
-def _key_part(counts: Table, kind: str, n: IntegerValue, window: int | None) -> ibis.Value:
+def _key_part(counts: Table, part: KeyPart, n: IntegerValue) -> ibis.Value:
     some = ibis.cases((n > 0, n))
-    if kind == "top_key":
-        return ibis.cases(((counts[f"place_{window or 'ever'}"] == 0) & (n > 0), counts.code)).max()
+    if part.kind == "top_key":
+        return ibis.cases(((counts[f"place_{part.window or 'ever'}"] == 0) & (n > 0), counts.code)).max()
     found = {
         "kinds": lambda: some.count(),
         "total": lambda: n.sum(),
         "top": lambda: n.max(),
         "information": lambda: (some.cast("float64").ln() * some * MILLIONTH).round().cast("int64").sum(),
         "again": lambda: (n > 1).cast("int64").sum(),
-    }[kind]()
+        "count": lambda: ibis.cases((counts.code == part.value, n), else_=0).sum(),
+    }[part.kind]()
     return found.cast("int64")
 
 

@@ -14,22 +14,27 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from features import aggregates, kernels, norms, view, views, windows
-from features.aggregates import DayPart, Part
+from features import aggregates, goods, kernels, norms, view, views, windows
+from features import catalogue as declared
+from features.aggregates import Part
+from features.catalogue import ORDERS as ORDERS
+from features.catalogue import absent
+from features.catalogue import catalogue as catalogue
+from features.catalogue import finish as finish
+from features.catalogue import needed_for_norms as needed_for_norms
+from features.catalogue import parts_of as parts_of
 from features.errors import UnknownName
 from features.events import EventLog
 from features.files import code_digest, digest_of
 from features.identity import tombstone
-from features.norms import MEASURED_ON, Norms
+from features.norms import Norms
 from features.shopfile import Shop
 from features.tiles import TILES_CODE, supply_of
-from features.view import Derived, Feature, features_of
-from features.views import all_views
-from features.vocabulary import EVENTS, STAGES
+from features.view import Feature
+from features.vocabulary import STAGES
 
-MADE_BY = (view, aggregates, kernels, windows, norms)
+MADE_BY = (declared, view, aggregates, goods, kernels, windows, norms)
 CATALOGUE_CODE = code_digest(Path(__file__), *(Path(str(module.__file__)) for module in MADE_BY), Path(views.__file__).parent)
-ORDERS = DayPart("sum", "orders")  # decides the stage
 
 
 @dataclass(frozen=True)
@@ -80,21 +85,6 @@ class Snapshot:
         return np.column_stack(columns).astype(np.float64) if columns else np.empty((self.table.num_rows, 0))
 
 
-def catalogue(shop: Shop, kinds: frozenset[str]) -> list[Feature]:
-    """The features and labels that a shop with these kinds of events has, in a fixed order."""
-    found: dict[str, Feature] = {}
-    for family in all_views(shop):
-        for feature in features_of(family, kinds, shop.interest, found):
-            found[feature.name] = feature
-    return list(found.values())
-
-
-def absent(shop: Shop, kinds: frozenset[str]) -> list[str]:
-    """Features left out because the shop has no such events."""
-    present = {feature.name for feature in catalogue(shop, kinds)}
-    return [feature.name for feature in catalogue(shop, frozenset(EVENTS)) if feature.name not in present]
-
-
 def recipe_digest(log: EventLog, shop: Shop, as_of: date, share: float = 1.0) -> str:
     """What a snapshot is made by and from: catalogue, shop settings, the data known before its date, the share of its users."""
     names = [feature.describe() for feature in catalogue(shop, log.kinds)]
@@ -118,34 +108,6 @@ def describe(log: EventLog, shop: Shop, as_of: date, measured: Norms, share: flo
         "zone": log.zone,
         "currency": log.currency,
     }
-
-
-def parts_of(features: Sequence[Feature]) -> list[Part]:
-    """All integers that the features need, and the one that decides the stage."""
-    return [ORDERS, *(part for feature in features for part in feature.parts)]
-
-
-def needed_for_norms(features: Sequence[Feature]) -> list[Feature]:
-    return [feature for feature in features if feature.name in MEASURED_ON]
-
-
-def finish(features: Sequence[Feature], parts: Mapping[Part, Any], measured: Norms) -> dict[str, Any]:
-    """Name -> values of every feature and label, from integers; the same code whichever engine counted them."""
-    values: dict[str, Any] = {}
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for feature in features:
-            source = feature.column.source
-            if isinstance(source, Derived):
-                found: Any = source.compute(values, measured)
-            else:
-                found = source.finish(feature.window, *(parts[part] for part in feature.parts))
-            values[feature.name] = found if feature.is_label else _or_empty(found, feature.column.empty)
-    return values
-
-
-def _or_empty(values: npt.NDArray[Any], empty: float | None) -> npt.NDArray[np.float64]:
-    numbers = values.astype(np.float64, copy=False)
-    return numbers if empty is None else np.where(np.isnan(numbers), empty, numbers)
 
 
 def vectors(users: pa.Array, parts: Mapping[Part, Any], features: Sequence[Feature], measured: Norms, out: frozenset[str]) -> pa.Table:

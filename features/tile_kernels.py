@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from features.compiled import njit
 
 
 @njit(nogil=True, cache=True)
-def day_rows(user, day, known, event, hour, sign, fields, cells_of, cell_column, cell_amount, cell_test, cell_most, columns):  # type: ignore[no-untyped-def]
+def day_rows(user, day, known, event, hour, sign, fields, room, cells_of, cell_column, cell_amount, cell_test, cell_most, columns):  # type: ignore[no-untyped-def]
     """Events sorted by user, day and known_day -> rows of (user, day, known_day, column, value), zeros left out.
 
-    cells_of: what an event adds to: first of its cells, and one more, per event code, quarter of the day and whether it
-    is a weekend. cell_amount: row of `fields` that is added, -1 adds 1. cell_test: -1 none, -2 no coupon and no discount,
-    -3 a level from 1 to cell_most, else the row of `fields` that must be above zero.
+    room: at least as many rows as there will be. cells_of: what an event adds to: first of its cells, and one more, per event code,
+    quarter of the day and whether it is a weekend. cell_amount: row of `fields` that is added, -1 adds 1. cell_test: -1 none, -2 no coupon
+    and no discount, -3 a level from 1 to cell_most, else the row of `fields` that must be above zero.
     """
-    room = 0
-    for i in range(len(event)):
-        most = 0
-        for variant in range(8 * event[i], 8 * event[i] + 8):
-            most = max(most, cells_of[variant + 1] - cells_of[variant])
-        room += most
     out_user, out_day, out_known = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.int32)
     out_column, out_value = np.empty(room, np.int16), np.empty(room, np.int64)
     today, is_touched, touched = np.zeros(columns, np.int64), np.zeros(columns, np.bool_), np.empty(columns, np.int64)
     count, n = 0, 0
     for i in range(len(event)):
         weekday = (day[i] + 4) % 7  # 1970-01-01 was a Thursday
-        variant = 8 * event[i] + 2 * (hour[i] // 6) + (1 if weekday == 0 or weekday == 6 else 0)
+        # A code is a byte, which eight times it may not fit.
+        variant = 8 * np.int64(event[i]) + 2 * (hour[i] // 6) + (1 if weekday == 0 or weekday == 6 else 0)
         for cell in range(cells_of[variant], cells_of[variant + 1]):
             test = cell_test[cell]
             if test == -2 and (fields[1, i] > 0 or fields[2, i] > 0):

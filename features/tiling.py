@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from features.vocabulary import EVENTS
 FIELDS = ("value_cents", "discount_cents", "coupon_cents", "quantity", "level")  # rows of the kernel's `fields`; then supply_minutes
 TEXTS = ("user_id", "event", "product_id", "campaign", "detail", "channel", "source", "medium")
 READ = (*TEXTS, "day", "known_day", "hour", "sign", "occurred_at", *FIELDS)
+NUMBERS = ("day", "known_day", "hour", "sign", "moment", "has_level")
 CODES = {event: code for code, event in enumerate(EVENTS)}
 
 
@@ -26,28 +27,36 @@ class Events:
 
     text: column -> codes into `names` of that column (sorted texts), -1 for none. event: codes of EVENTS. amounts: FIELDS
     and supply_minutes x rows, nothing is 0.
+
+    Args:
+        encoded: column -> codes and names. numbers: "day", "known_day", "hour", "sign", "moment" (microseconds), "has_level"
+            and FIELDS, one array each. supply: product -> minutes that one piece lasts.
     """
 
-    def __init__(self, table: pa.Table, supply: Mapping[str, int]) -> None:
-        encoded = {name: _encoded(table[name]) for name in TEXTS}
+    def __init__(self, encoded: Mapping[str, tuple[Array, pa.Array]], numbers: Mapping[str, Array], supply: Mapping[str, int]) -> None:
         self.names = {name: words for name, (_, words) in encoded.items()}
-        order = _order(encoded["user_id"][0], _plain(table["day"]), _plain(table["known_day"]))
+        order = _order(encoded["user_id"][0], numbers["day"], numbers["known_day"])
 
         def sorted_by(column: Array) -> Array:
             return column if order is None else column[order]
 
         self.text = {name: sorted_by(codes) for name, (codes, _) in encoded.items()}
         self.user = self.text["user_id"]
-        self.day, self.known, self.hour, self.sign = (sorted_by(_plain(table[name])) for name in ("day", "known_day", "hour", "sign"))
-        self.moment = sorted_by(table["occurred_at"].cast(pa.int64()).to_numpy())
-        self.has_level = sorted_by(np.asarray(table["level"].is_valid().to_numpy()))
-        self.amounts = np.zeros((len(FIELDS) + 1, table.num_rows), np.int64)
+        self.day, self.known, self.hour, self.sign, self.moment, self.has_level = (sorted_by(numbers[name]) for name in NUMBERS)
+        self.amounts = np.zeros((len(FIELDS) + 1, len(self.user)), np.int64)
         for place, name in enumerate(FIELDS):
-            self.amounts[place] = sorted_by(_filled(table[name], 0))
+            self.amounts[place] = sorted_by(numbers[name])
         self.event = np.array([CODES[name] for name in self.names["event"].to_pylist()], np.uint8)[self.text["event"]]
         if supply:
             lasts = np.array([supply.get(name, 0) for name in self.names["product_id"].to_pylist()] + [0], np.int64)
             self.amounts[-1] = lasts[self.text["product_id"]] * np.maximum(self.amounts[FIELDS.index("quantity")], 1)
+
+    @classmethod
+    def of(cls, table: pa.Table, supply: Mapping[str, int]) -> Events:
+        """Rows of the log: at least the columns READ, in any order."""
+        numbers = {name: _plain(table[name]) for name in ("day", "known_day", "hour", "sign")} | {name: _filled(table[name], 0) for name in FIELDS}
+        numbers |= {"moment": table["occurred_at"].cast(pa.int64()).to_numpy(), "has_level": np.asarray(table["level"].is_valid().to_numpy())}
+        return cls({name: _encoded(table[name]) for name in TEXTS}, numbers, supply)
 
     @cached_property
     def _by_event(self) -> tuple[Array, Array]:
@@ -67,8 +76,15 @@ def bucket_of(table: pa.Table, supply: Mapping[str, int]) -> Bucket:
     Args:
         supply: product -> minutes that one piece lasts.
     """
-    events = Events(table, supply)
-    counted = tile_kernels.day_rows(events.user, events.day, events.known, events.event, events.hour, events.sign, events.amounts, *_cells())
+    return tiles_of(Events.of(table, supply))
+
+
+def tiles_of(events: Events) -> Bucket:
+    """Events as tiles."""
+    cells = _cells()
+    most = np.diff(cells[0]).reshape(-1, 8).max(axis=1)  # rows that an event may add to, at any hour of any day
+    room = int(most[events.event].sum())
+    counted = tile_kernels.day_rows(events.user, events.day, events.known, events.event, events.hour, events.sign, events.amounts, room, *cells)
     keys, key_names = _key_rows(events)
     changes, change_names, texts = _change_rows(events)
     return Bucket(events.names["user_id"], dict(zip(DAY_TYPES, counted, strict=True)), keys, changes, key_names, change_names, texts)
@@ -102,6 +118,7 @@ def _order(user: Array, day: Array, known: Array) -> Array | None:
     return None if np.all(key[1:] >= key[:-1]) else np.argsort(key, kind="stable")
 
 
+@cache
 def _cells() -> tuple[Any, ...]:
     """What an event adds to which column, per event, quarter of the day and weekend, as the kernel wants it."""
     variants = [(event, quarter, weekend) for event in EVENTS for quarter in range(4) for weekend in (False, True)]
@@ -134,10 +151,12 @@ def _key_rows(events: Events) -> tuple[Rows, pa.Array]:
     everything = pa.chunked_array([events.names[field] for field in used], pa.string())
     key_names = pc.unique(everything).sort() if len(everything) else pa.array([], pa.string())
     place = {field: pc.index_in(events.names[field], key_names).to_numpy(zero_copy_only=False).astype(np.int32) for field in used}
-    parts = []
+    parts: list[tuple[Array, ...]] = []
     for code, column in enumerate(KEY_COLUMNS):
         rows = events.rows_of(column.events)
         rows = rows[events.text[column.field][rows] >= 0]
+        if not len(rows) and parts:
+            continue
         value = events.sign[rows].astype(np.int64) * (1 if column.amount is None else events.amounts[_field(column.amount)][rows])
         key = place[column.field][events.text[column.field][rows]]
         parts.append((events.user[rows], events.day[rows], events.known[rows], np.full(len(rows), code, np.int16), key, value))
@@ -153,11 +172,13 @@ def _change_rows(events: Events) -> tuple[Rows, pa.Array, pa.Array]:
     wanted += [(f"attribute.{details[code]}", ("attribute_set",), "level", int(code)) for code in declared if code >= 0]
     change_names = pa.array(sorted(name for name, *_ in wanted), pa.string())
     texts = pc.unique(pa.chunked_array([events.names[field] for field in ("source", "medium", "campaign", "channel")], pa.string())).sort()
-    parts = []
+    parts: list[tuple[Array, ...]] = []
     for name, made_by, field, code in wanted:
         rows = events.rows_of(made_by)
         rows = rows[events.has_level[rows] if field == "level" else events.text[field][rows] >= 0]
         rows = rows if code is None else rows[detail[rows] == code]
+        if not len(rows) and parts:
+            continue
         words = np.full(len(rows), -1, np.int32)
         if field != "level":
             words = pc.index_in(events.names[field], texts).to_numpy(zero_copy_only=False).astype(np.int32)[events.text[field][rows]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ class Feature:
     def is_label(self) -> bool:
         return self.column.unit == "label"
 
-    @property
+    @cached_property
     def parts(self) -> tuple[Part, ...]:
         """The integers that a regular feature is made of."""
         return self.column.source.parts(self.window) if isinstance(self.column.source, Aggregate) else ()

@@ -22,7 +22,7 @@ ENDLESS = np.iinfo(np.int64).max
 DAY_KINDS = {"sum": 0, "days": 1, "since": 2, "first": 3}
 GAP_KINDS = ("count", "total", "squares", "longest", "last", "earlier")
 MOST = 0.7
-KEY_KINDS = {"kinds": 0, "total": 1, "top": 2, "top_key": 3, "information": 4, "again": 5}
+KEY_KINDS = {"kinds": 0, "total": 1, "top": 2, "top_key": 3, "information": 4, "again": 5, "count": 6}
 
 
 class Plan:
@@ -140,13 +140,12 @@ class Reader:
         kernels.key_pass(
             users, self._key_start, rows["day"], rows["known"], rows["column"], rows["key"], rows["value"], cut, plan.key_reach,
             self._codes, self._streams_of, self._stream_dimension, self._sizes,
-            ask.edges, ask.first, ask.kind, ask.target, kernels.INFORMATION_OF, out,
+            ask.edges, ask.first, ask.kind, ask.target, self._counted, kernels.INFORMATION_OF, out,
         )  # fmt: skip
         found: dict[Part, Any] = {}
         for place, number in enumerate(ask.order):
             part = plan.keys[number]
-            words = self._dimension_words.get(part.dimension, self.bucket.key_names)
-            found[part] = _texts(out[place], out[place] == kernels.NONE, words) if part.kind == "top_key" else out[place]
+            found[part] = _texts(out[place], out[place] == kernels.NONE, self._words(part.dimension)) if part.kind == "top_key" else out[place]
         return found
 
     def _changes(self, users: Array, cut: int) -> dict[Part, Any]:
@@ -217,8 +216,19 @@ class Reader:
         return codes
 
     @cached_property
+    def _counted(self) -> Array:
+        """Per request the code of the one value that is counted, -1 where it has none or asks for something else."""
+        asked = [self.plan.keys[number] for number in self.plan.key_requests.order]
+        dimensions = {part.dimension for part in asked if part.value is not None}
+        places = {name: {word: code for code, word in enumerate(self._words(name).to_pylist())} for name in dimensions}
+        return np.array([-1 if part.value is None else places[part.dimension].get(part.value, -1) for part in asked], np.int64)
+
+    def _words(self, dimension: str) -> pa.Array:
+        return self._dimension_words.get(dimension, self.bucket.key_names)
+
+    @cached_property
     def _sizes(self) -> Array:
-        return np.array([len(self._dimension_words.get(dimension, self.bucket.key_names)) for dimension in self._dimensions], np.int64)
+        return np.array([len(self._words(dimension)) for dimension in self._dimensions], np.int64)
 
     @cached_property
     def _stream_dimension(self) -> Array:

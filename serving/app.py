@@ -3,35 +3,48 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
+import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from anyio import CapacityLimiter
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.gzip import GZipMiddleware
 
 from features.errors import InvalidShopFile
 from features.workspace import Workspace
 from serving import problems
+from serving.arrow import arrow_without_pandas
+from serving.auth import Keyed, Keyring, describe_keys
 from serving.current import Current
+from serving.events import PostedEvents
 from serving.hot import HotScores
 from serving.ledger import Ledger
 from serving.limit import BodyLimit
-from serving.observe import Observed
+from serving.limits import THREADS, TURN, Limited
+from serving.lines import lines_in_background
+from serving.observe import AccessLog, Observed
 from serving.routes import ROUTERS
 from serving.score_json import Answers
+from training import preflight_notes
 
 LARGEST_BODY = 1_000_000  # bytes; 1,000 of the longest ids take a quarter of it
+WORTH_PACKING = 10_000  # bytes; an answer below travels in a few packets anyway
 
 DESCRIPTION = """
 Scores of a shop's users, and audiences cut from them.
 
 Every state of a user is an answer with status 200: look at `status` (`OK`, `STALE`, `NOT_ELIGIBLE`, `NOT_FOUND`,
-`INVALID`). Errors are `application/problem+json` and never repeat what was sent. `503` comes with `Retry-After`.
-`/v1/journeys/...` answers 200 in every state, with `branch: "fallback"` when nothing can be said.
+`SUPPRESSED`, `INVALID`). Errors are `application/problem+json` and never repeat what was sent. `503` comes with `Retry-After`.
+`/v1/journeys/...` answers 200 in every state, with `branch: "fallback"` when nothing can be said. As soon as an API key exists,
+every request needs one (`401` without, `403` with one of another scope); too many requests are `429` with `Retry-After`.
 """
 
 
@@ -39,47 +52,99 @@ Every state of a user is an answer with status 200: look at `status` (`OK`, `STA
 class ServiceSettings:
     """What the service is told by its environment.
 
-    releases: folder of releases; ledger_url: SQLAlchemy URL; good_for: how long a score counts as fresh.
+    releases: folder of releases; ledger_url: SQLAlchemy URL; good_for: how long a score counts as fresh. per_second: requests of a
+    key that says nothing else, shared by `workers` processes; most_at_once: requests in one process; open_on_purpose: whether it may
+    listen beyond this machine while no key exists. hard_limit: age of scores from which the service says that it is not ready; access_log:
+    which requests have a line. preflight: file of the last check's and retrain's notes.
     """
 
     releases: Path
     ledger_url: str
     good_for: timedelta = timedelta(hours=48)
+    per_second: float = 1_000
+    workers: int = 1
+    most_at_once: int = 128
+    open_on_purpose: bool = False
+    hard_limit: timedelta = timedelta(hours=168)
+    access_log: AccessLog = AccessLog.ERRORS
+    preflight: Path | None = None
 
 
 def service_settings(workspace: Workspace, environment: Mapping[str, str] = os.environ) -> ServiceSettings:
-    """Settings of a workspace's service; ENCORE_SCORES_GOOD_FOR_HOURS sets how long scores are fresh (default 48)."""
-    told = environment.get("ENCORE_SCORES_GOOD_FOR_HOURS", "48")
-    try:
-        hours = float(told)
-    except ValueError:
-        raise InvalidShopFile("the environment", [f"ENCORE_SCORES_GOOD_FOR_HOURS is '{told}'; it must be a number of hours, such as 48"]) from None
-    return ServiceSettings(workspace.releases, workspace.ledger_url, timedelta(hours=hours))
+    """Settings of a workspace's service.
+
+    ENCORE_SCORES_GOOD_FOR_HOURS: how long scores are fresh (48). ENCORE_PER_SECOND: requests of a key (1000). ENCORE_MOST_AT_ONCE: requests
+    at once in a process (128). ENCORE_OPEN=1: listen anywhere without a key. ENCORE_SCORES_HARD_LIMIT_HOURS: age of scores from which the
+    service is not ready (168). ENCORE_ACCESS_LOG: off, errors or all.
+    """
+
+    def number(name: str, default: float, what: str, least: float = -math.inf) -> float:
+        told = environment.get(name, str(default))
+        with suppress(ValueError):
+            if least <= float(told) < math.inf:
+                return float(told)
+        raise InvalidShopFile("the environment", [f"{name} is '{told}'; it must be a number of {what}, such as {default:g}"])
+
+    told = environment.get("ENCORE_ACCESS_LOG", AccessLog.ERRORS)
+    if told not in list(AccessLog):
+        raise InvalidShopFile("the environment", [f"ENCORE_ACCESS_LOG is '{told}'; it must be {', '.join(AccessLog)}"])
+    return ServiceSettings(
+        workspace.releases,
+        workspace.ledger_url,
+        timedelta(hours=number("ENCORE_SCORES_GOOD_FOR_HOURS", 48, "hours")),
+        per_second=number("ENCORE_PER_SECOND", 1_000, "requests a second", 0.001),
+        most_at_once=int(number("ENCORE_MOST_AT_ONCE", 128, "requests at once", 4)),
+        open_on_purpose=environment.get("ENCORE_OPEN") == "1",
+        hard_limit=timedelta(hours=number("ENCORE_SCORES_HARD_LIMIT_HOURS", 168, "hours")),
+        access_log=AccessLog(told),
+        preflight=workspace.root / preflight_notes.FILE,
+        workers=int(number("ENCORE_WORKERS", 1, "processes", 1)),
+    )
 
 
 def create_app(settings: ServiceSettings) -> FastAPI:
     """The service. It starts whatever is missing, and says what is missing."""
-    current = Current(settings.releases, settings.good_for)
+    arrow_without_pandas()
+    current, ledger = Current(settings.releases, settings.good_for), Ledger(settings.ledger_url)
+    keyring, posted = Keyring(ledger), PostedEvents(current)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         current.refresh()
         current.watch()
+        keyring.look()
+        keyring.watch()
+        posted.warm_in_background()
+        current_default_thread_limiter().total_tokens = THREADS
+        sys.setswitchinterval(TURN)
         # What stands now stands for good: the collector need not walk through it again, which stops everything for tens of milliseconds.
         gc.collect()
         gc.freeze()
-        yield
+        gc.enable()
+        with lines_in_background():
+            yield
         current.stop()
+        keyring.stop()
+        ledger.close()
 
     silent = {"tracing": False, "metrics": False, "logs": False}  # FastAPI would look for OpenTelemetry at every request
     app = FastAPIOffline(title="Encore", version="1", description=DESCRIPTION, lifespan=lifespan, telemetry=silent)
     app.state.current = current
-    app.state.ledger = Ledger(settings.ledger_url)
+    app.state.ledger = ledger
+    app.state.keyring = keyring
     app.state.answers = Answers(current)
+    app.state.posted_events = posted
+    app.state.preflight = settings.preflight
+    app.state.journey_threads, app.state.journeys_asked = CapacityLimiter(2), {}
     problems.install(app)
-    app.add_middleware(HotScores, answers=app.state.answers)  # the first one added is the innermost
+    app.state.hard_limit = settings.hard_limit
+    app.add_middleware(GZipMiddleware, minimum_size=WORTH_PACKING, compresslevel=1)  # the first one added is the innermost
+    app.add_middleware(HotScores, answers=app.state.answers, events=posted)
     app.add_middleware(BodyLimit, most=LARGEST_BODY)
-    app.add_middleware(Observed)
+    app.add_middleware(Limited, per_second=settings.per_second, workers=settings.workers, most_at_once=settings.most_at_once)
+    app.add_middleware(Keyed, keyring=keyring)
+    app.add_middleware(Observed, access_log=settings.access_log)
     for router in ROUTERS:
         app.include_router(router)
+    describe_keys(app)
     return app

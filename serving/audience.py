@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.errors import EncoreError, UnknownName
-from serving.release import Release
+from serving.release import ENTERED, STAYS, Release
 
 
 class InvalidRule(EncoreError):
@@ -17,12 +17,14 @@ class InvalidRule(EncoreError):
 
 @dataclass(frozen=True)
 class Rule:
-    """Exactly one of: the best `top_n`, the best `top_percent` of the eligible, everybody from `min_probability` up."""
+    """Exactly one of: the best `top_n`, the best `top_percent` of the eligible, everybody from `min_probability` up; or, of a
+    look-alike, the `members` of the audience that its last refresh made, which keeps users who are as good as those behind them."""
 
     task: str
     top_n: int | None = None
     top_percent: float | None = None
     min_probability: float | None = None
+    members: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def cut(release: Release, rule: Rule) -> Audience:
     """Apply a rule to everybody's scores.
 
     Raises:
-        UnknownName: the release has no model of that task.
+        UnknownName: the release has no model of that task, or no audience of it.
         InvalidRule: a probability was asked of a score that only ranks.
     """
     if rule.task not in release.scores:
@@ -61,8 +63,8 @@ def cut(release: Release, rule: Rule) -> Audience:
     if rule.min_probability is not None and not calibrated:
         raise InvalidRule(f"'{rule.task}' ranks users and gives no probability: cut it by top_n or top_percent.")
     score = release.scores[rule.task].score
-    order = ranked(score)
-    chosen = order[: size_of(score[order], rule)]
+    order = release.withheld.without(ranked(score))
+    chosen = members_of(release, rule.task, order) if rule.members else order[: size_of(score[order], rule)]
     if not calibrated:
         return Audience(rule, release.id, chosen, len(order), None, None, None, None)
     chances = score[chosen]
@@ -77,6 +79,18 @@ def cut(release: Release, rule: Rule) -> Audience:
         high=min(float(len(chosen)), expected + spread),
         at_random=float(score[order].mean()) * len(chosen) if len(order) else 0.0,
     )
+
+
+def members_of(release: Release, task: str, best_first: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Rows of the members that the last refresh of a look-alike gave it, best first.
+
+    Raises:
+        UnknownName: the release has none, as one that was published before the look-alike was made.
+    """
+    if task not in release.members:
+        raise UnknownName("audience of a look-alike", task, release.members)
+    chosen: npt.NDArray[np.int64] = best_first[np.isin(release.members[task][best_first], (STAYS, ENTERED))]
+    return chosen
 
 
 def ranked(score: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

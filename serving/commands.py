@@ -1,26 +1,36 @@
-"""`encore publish`, `rollback`, `serve`, `score`, `work` and `demo`."""
+"""`encore publish`, `rollback`, `releases`, `serve`, `score`, `work` and `demo`."""
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from features.commands import AsOf, WorkspaceOption
+from features.commands import ALSO_ERASE, AsOf, WorkspaceOption, show
 from features.errors import MissingExtra
 from features.logs import log, step
-from features.workspace import open_workspace
+from features.workspace import Workspace, open_workspace
+from serving import keys_commands
 
 Port = Annotated[int, typer.Option(help="TCP port.", envvar="ENCORE_PORT")]
-Host = Annotated[str, typer.Option(help="Address to listen on. There is no login yet: keep it on loopback or behind a proxy.", envvar="ENCORE_HOST")]
+Host = Annotated[str, typer.Option(help="Address to listen on. Beyond loopback it needs an API key to exist: encore keys create.", envvar="ENCORE_HOST")]
 
 
 def mount(app: typer.Typer) -> None:
     """Add this package's commands."""
-    for command in (publish, rollback, serve, score, work, demo):
+    for command in (publish, rollback, releases, serve, score, work, demo):
         app.command()(command)
+    keys_commands.mount(app)
+    ALSO_ERASE.append(_withhold)
+
+
+def _withhold(workspace: Workspace) -> dict[str, int]:
+    from serving.tombstones import bury_in_service
+
+    return bury_in_service(workspace)
 
 
 def publish(workspace: WorkspaceOption = None, as_of: AsOf = None) -> None:
@@ -36,42 +46,69 @@ def publish(workspace: WorkspaceOption = None, as_of: AsOf = None) -> None:
 
 
 def rollback(workspace: WorkspaceOption = None) -> None:
-    """Serve the release before the current one again."""
-    from serving.release import rollback as roll_back
+    """Serve the release before the current one again: milliseconds, and a running service follows within a second."""
+    from serving.pointer import rollback as roll_back
 
     log.info("rolled back", extra={"facts": {"release": roll_back(open_workspace(workspace).releases)}})
 
 
-def serve(workspace: WorkspaceOption = None, host: Host = "127.0.0.1", port: Port = 8000) -> None:
-    """Answer scores and audiences over HTTP. Starts even when nothing was published, and says so."""
-    try:
-        import uvicorn
+def releases(workspace: WorkspaceOption = None) -> None:
+    """List the releases that were put into service: when, by whom, what for, instead of which."""
+    from rich.table import Table
 
-        from serving.app import create_app, service_settings
+    from serving.pointer import current_id, history
+
+    root = open_workspace(workspace).releases
+    current, table = current_id(root), Table("at", "who", "action", "from", "to", "")
+    for number, moved in enumerate(told := history(root), 1):
+        now = "in service" if number == len(told) and moved["to"] == current else ""
+        table.add_row(*(str(moved[name] or "") for name in ("at", "who", "action", "from", "to")), now)
+    show(table)
+
+
+def serve(
+    workspace: WorkspaceOption = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that answer; they share the release's memory.", envvar="ENCORE_WORKERS")] = 1,
+) -> None:
+    """Answer scores and audiences over HTTP. Starts even when nothing was published, and says so."""
+    gc.disable()  # what is loaded now stays: looking for garbage in it takes a tenth of the start. The app lets the collector run again
+    try:
+        from serving.workers import answer
     except ModuleNotFoundError as error:
         raise MissingExtra("serve", error.name) from None
-    app = create_app(service_settings(open_workspace(workspace)))
-    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
+    answer(open_workspace(workspace), host, port, workers)
 
 
 def score(
     workspace: WorkspaceOption = None,
-    out: Annotated[Path | None, typer.Option(help="Parquet file to write. Default: scores.parquet in the workspace.", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="Parquet file to write as well, with all rows.", show_default=False)] = None,
     task: Annotated[list[str] | None, typer.Option("--task", "-t", help="Only these predictions.", show_default=False)] = None,
+    release: Annotated[str | None, typer.Option(help="Id of another release than the one in service, to score again as it did.", show_default=False)] = None,
+    engine: Annotated[str | None, typer.Option(help='Write elsewhere: "spark://local[2]" or any Spark master.', show_default=False)] = None,
 ) -> None:
-    """Score every user with the release in service, into one Parquet file (primary key: user_id, model)."""
+    """Score every user with the release in service: Parquet files in `scores/<run>/` (primary key: user_id, model) and what they were made with.
+
+    Safe to repeat: a run that is done is not done again, one that was interrupted goes on where it was.
+    """
     try:
         from serving.app import service_settings
-        from serving.batch import score_to_parquet
-        from serving.release import current_id, load_release
+        from serving.pointer import current_id, directory_of
+        from serving.release import load_release
+        from serving.runs import score_run, write_one_file
         from serving.scorer import Scorer
+        from serving.spark import on_spark
     except ModuleNotFoundError as error:
         raise MissingExtra("serve", error.name) from None
     place = open_workspace(workspace)
     with step("score everybody") as found:
-        scorer = Scorer(load_release(place.releases / current_id(place.releases)), service_settings(place).good_for)
-        path = out or place.root / "scores.parquet"
-        found |= {"rows": score_to_parquet(scorer, path, tuple(task or ())), "release": scorer.release.id, "file": path.name}
+        chosen = directory_of(place.releases, release or current_id(place.releases))
+        scorer = Scorer(load_release(chosen), service_settings(place).good_for)
+        run = score_run(scorer, place.root / "scores", tuple(task or ()), on_spark(engine, place.releases) if engine else None)
+        if out:
+            write_one_file(run, out)
+        found |= {name: run.manifest[name] for name in ("id", "rows", "release", "digest")}
 
 
 def work(workspace: WorkspaceOption = None, once: Annotated[bool, typer.Option("--once", help="Stop when nothing is queued.")] = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -12,16 +13,21 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from features.errors import EncoreError, NoRelease, UnknownName
-from features.logs import log
 from serving.audience import InvalidRule
+from serving.events import UnusableEvents
+from serving.idempotency import IdempotencyKeyInUse, IdempotencyKeyReused
 from serving.ledger import LedgerUnavailable, NameTaken
 from serving.schemas import Problem
+from serving.schemas import Request as Body
 from serving.vector import UnknownFeature
 
 STATUS: dict[type[EncoreError], int] = {
     UnknownName: 404,
     UnknownFeature: 422,
+    UnusableEvents: 422,
     NameTaken: 409,
+    IdempotencyKeyInUse: 409,
+    IdempotencyKeyReused: 422,
     InvalidRule: 422,
     NoRelease: 503,
     LedgerUnavailable: 503,
@@ -54,7 +60,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(EncoreError)
     async def domain(request: Request, error: EncoreError) -> Response:
         status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
-        return problem(status, _kind(type(error)), _words(error))
+        answer = problem(status, _kind(type(error)), _words(error))
+        if isinstance(error, IdempotencyKeyInUse):
+            answer.headers["Retry-After"] = "1"
+        return answer
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -70,11 +79,6 @@ def install(app: FastAPI) -> None:
         answer.headers.update(error.headers or {})
         return answer
 
-    @app.exception_handler(Exception)
-    async def fault(request: Request, error: Exception) -> Response:
-        log.error("fault", exc_info=error)
-        return problem(500, "fault", "A fault of the service; it was logged.")
-
 
 def _words(error: EncoreError) -> str:
     # Not the name that is unknown: it came from a path, which may hold personal data.
@@ -82,9 +86,18 @@ def _words(error: EncoreError) -> str:
 
 
 def _place(found: dict[str, Any]) -> str:
-    # The name of a field that nobody knows was sent, too.
-    known = found["loc"][:-1] if found["type"] == "extra_forbidden" else found["loc"]
-    return ".".join(str(part) for part in known)
+    """Where in the request, without names that are not ours: they were sent, too."""
+    place = found["loc"][:-1] if found["type"] == "extra_forbidden" else found["loc"]
+    if not place or place[0] != "body":
+        return ".".join(str(part) for part in place)
+    known = _fields(Body)
+    return ".".join(str(part) if isinstance(part, int) or part in known else "*" for part in place)
+
+
+@cache
+def _fields(model: type[Body]) -> frozenset[str]:
+    """Names of all fields that some request has."""
+    return frozenset({"body", *model.model_fields}.union(*(_fields(kind) for kind in model.__subclasses__())))
 
 
 def _message(found: dict[str, Any]) -> str:

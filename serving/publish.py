@@ -9,17 +9,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from features.bought import with_bought
 from features.errors import BundleRefused, NoUsableData, UnknownName
 from features.files import exclusive
 from features.logs import log, step
 from features.snapshot import Snapshot
 from features.tiles import Tiles
 from features.workspace import Workspace
-from serving.release import activate, write_release
+from serving.facts import facts_of
+from serving.members import Kinds, refreshed_members, tell_ledger
+from serving.pointer import activate
+from serving.release import write_release
+from serving.tombstones import write_tombstones
 from training.bundle import Bundle
-from training.lookalike.seed import candidates_of, named_now
-from training.lookalike.seed_request import open_seed, seeds_folder
-from training.lookalike.seed_store import drop_expired
+from training.lookalike.retire import end_seeds
+from training.lookalike.seed import candidates_of, named_now, spoken_of
+from training.lookalike.seed_request import open_seed
 from training.task import AskedTask, Task
 from training.tasks import all_tasks
 from training.tracking import Tracking, Version
@@ -38,29 +43,37 @@ def publish(workspace: Workspace, as_of: date | None = None) -> str:
     """
     shop = workspace.shop()
     tracking, tasks = Tracking(workspace, shop.name), all_tasks(shop)
+    gone = end_seeds(workspace, tracking, datetime.now(UTC).date())  # published nightly: no seed outlives its time for want of another command
     with step("publish: champions") as found:
         champions = {version.task: (version, tracking.load(version)) for version in tracking.champions()}
         found["tasks"] = ", ".join(champions)
     if not champions:
         raise NoUsableData("No model is champion yet. Run: encore retrain")
     tiles = workspace.tiles(shop)
-    drop_expired(seeds_folder(workspace), datetime.now(UTC).date())  # published nightly: no seed outlives its time for want of another command
     snapshot = workspace.snapshots.get(tiles, as_of or tiles.log.complete_until)
+    snapshot = with_bought(snapshot, tiles, [name for _, bundle in champions.values() for name in bundle.features])
     with step("publish: score everybody, write, check") as found, exclusive(workspace.root / ".publish.lock", "A publication", wait=True):
-        models = {}
+        models: dict[str, tuple[Bundle, Mask, Mapping[str, Any]]] = {}
+        members: dict[str, Kinds] = {}
         for task, (version, bundle) in champions.items():
             try:
                 bundle.align(snapshot.feature_names)
                 eligible = seed_candidates(workspace, tiles, bundle, snapshot) if "seed" in bundle.about else asked_about(bundle, tasks, snapshot)
+                audience = refreshed_members(workspace, bundle, snapshot, eligible) if "seed" in bundle.about else None
             except (UnknownName, BundleRefused, NoUsableData) as error:  # left out loudly; it does not hold up the others
                 log.error("champion left out of the release", extra={"facts": {"task": task, "reason": str(error)}})
                 continue
-            models[task] = (bundle, eligible, _facts(bundle, version, tracking))
+            models[task] = (bundle, eligible, {**_facts(bundle, version, tracking), **({"audience": audience[1]} if audience else {})})
+            members |= {task: audience[0]} if audience else {}
         if not models:
             raise NoUsableData("No champion fits the shop as it is now. Run: encore retrain")
-        release_id = write_release(workspace.releases, snapshot, models, {"scored_at": datetime.now(UTC).isoformat(timespec="seconds")})
+        buried = tiles.log.manifest["tombstones"]
+        write_tombstones(workspace.releases, buried)
+        about = {"scored_at": datetime.now(UTC).isoformat(timespec="seconds")}
+        release_id = write_release(workspace.releases, snapshot, models, about, members, tombstones=buried, facts=facts_of(tiles, snapshot))
         activate(workspace.releases, release_id)
         found |= {"release": release_id, "users": snapshot.table.num_rows}
+    tell_ledger(workspace, members, [f"lookalike-{name}" for name in gone])
     return release_id
 
 
@@ -83,7 +96,7 @@ def seed_candidates(workspace: Workspace, tiles: Tiles, bundle: Bundle, snapshot
         UnknownName: the seed was forgotten. NoUsableData: it expired.
     """
     seed = open_seed(workspace, tiles, bundle.about["seed"]["name"], datetime.now(UTC).date())
-    return candidates_of(named_now(seed, tiles), snapshot)
+    return candidates_of(named_now(seed, tiles), with_bought(snapshot, tiles, spoken_of(seed)))
 
 
 def _facts(bundle: Bundle, version: Version, tracking: Tracking) -> Mapping[str, Any]:

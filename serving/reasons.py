@@ -37,13 +37,10 @@ def reasons_of(bundle: Bundle, rows: Matrix, most: int) -> list[tuple[Reason, ..
     """
     shares = bundle.contributions(rows)[:, :-1]
     words = bundle.about["features"]
+    strongest = np.argsort(-np.abs(shares), axis=1, kind="stable")[:, :most]
     return [
-        tuple(
-            _reason(words[bundle.features[place]], values[place], share[place])
-            for place in np.argsort(-np.abs(share), kind="stable")[:most]
-            if share[place] != 0
-        )
-        for values, share in zip(rows, shares, strict=True)
+        tuple([_reason(words[bundle.features[place]], values.item(place), share.item(place)) for place in places if share.item(place) != 0])
+        for places, values, share in zip(strongest.tolist(), rows, shares, strict=True)
     ]
 
 
@@ -51,8 +48,8 @@ def _reason(words: Mapping[str, Any], value: float, share: float) -> Reason:
     return Reason(
         feature=words["name"],
         text=f"{words['meaning']}: {in_words(value, words['unit'])}",
-        value=None if math.isnan(value) else float(value),
-        contribution=float(share),
+        value=None if math.isnan(value) else value,
+        contribution=share,
         effect="raises" if share > 0 else "lowers",
         actionable=words["actionable"],
     )
@@ -66,4 +63,4 @@ def in_words(value: float, unit: str) -> str:
         return f"{value / 100:,.2f}"
     if unit == "share":
         return f"{value:.0%}"
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+    return f"{value:,.0f}" if value.is_integer() else f"{value:,.1f}"

@@ -1,18 +1,15 @@
-"""Release: bundles, the latest snapshot and everybody's scores as one immutable, hashed directory.
+"""Release: bundles, the latest snapshot, everybody's scores and labels, and whom to say nothing of, as one immutable, hashed directory.
 
-Publishing writes a new directory, has a child process load and check it, and only then moves the pointer `current`.
+Publishing writes a new directory, has a child process load and check it, and only then moves the pointer (see `serving.pointer`).
 Whatever fails on the way leaves what is served as it was.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,25 +17,34 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from features.errors import EncoreError, NoRelease, ReleaseRefused
-from features.files import digest_of, exclusive, new_directory, read_json, sha256_of, sha256_of_bytes, write_json
+from features.errors import EncoreError, ReleaseRefused, SnapshotRefused
+from features.files import digest_of, exclusive, new_directory, sha256_of, sha256_of_bytes, write_json
 from features.vocabulary import LONGEST_ID
-from serving.arrow import codes, id_array, numbers, read_arrow, write_arrow
+from serving import tombstones as tombs
+from serving.arrow import codes, dictionary, id_array, numbers, read_arrow, whole_numbers, write_arrow
 from serving.everybody import Scores, score_everybody, stage_codes
+from serving.facts import FACTS, ShopFacts, read_facts, write_facts
+from serving.tombstones import NOBODY, Withheld
+from serving.verified import is_checked, read_manifest, verify_files
 from training.bundle import Bundle, load_bundle, save_bundle
 
 if TYPE_CHECKING:
     from features.snapshot import Snapshot
 
-FORMAT = 3
+FORMAT = 4
 SNAPSHOT = "snapshot.arrow"
+LABEL = "label."  # before the name of a column with words for people
+OUT, STAYS, ENTERED, LEFT = range(4)  # of a look-alike's audience, at its last refresh
+AHEAD = timedelta(days=1)  # clocks and zones differ by less; what is further ahead was made by a wrong clock
 
 
 @dataclass(frozen=True)
 class Release:
     """What a service answers from. Arrays are memory-mapped: worker processes share their pages.
 
-    users: user ids as UTF-8 bytes, sorted. stages: positions in STAGES. vectors: users x features.
+    users: user ids as UTF-8 bytes, sorted. stages: positions in STAGES. vectors: users x features. labels: words for people by
+    name, such as the layer, null where there is none. marks: see `tombstones.marks_of`. members: task of a look-alike with an
+    audience -> OUT, STAYS, ENTERED or LEFT for each user. withheld: whom it does not speak of.
     """
 
     id: str
@@ -49,49 +55,84 @@ class Release:
     features: tuple[str, ...]
     bundles: Mapping[str, Bundle]
     scores: Mapping[str, Scores]
+    labels: Mapping[str, pa.DictionaryArray]
+    marks: npt.NDArray[np.uint64]
+    members: Mapping[str, npt.NDArray[np.int8]] = field(default_factory=dict)
+    facts: ShopFacts | None = None
+    withheld: Withheld = NOBODY
+
+    def withholding(self, tombstones: Mapping[str, str]) -> Release:
+        """The same release, silent about these users as well."""
+        return replace(self, withheld=tombs.withheld(tombs.joined(self.withheld.tombstones, tombstones), self.users, self.marks))
 
 
 def write_release(
-    root: Path, snapshot: Snapshot, models: Mapping[str, tuple[Bundle, npt.NDArray[np.bool_], Mapping[str, Any]]], about: Mapping[str, Any]
+    root: Path,
+    snapshot: Snapshot,
+    models: Mapping[str, tuple[Bundle, npt.NDArray[np.bool_], Mapping[str, Any]]],
+    about: Mapping[str, Any],
+    members: Mapping[str, npt.NDArray[np.int8]] | None = None,
+    facts: ShopFacts | None = None,
+    tombstones: Mapping[str, str] | None = None,
 ) -> str:
     """Write a release directory and return its id; the same content has the same id and is written once.
 
     Args:
         models: task -> bundle, who is eligible, and what the registry says of the version.
-        about: facts that do not change the content, such as the moment of scoring.
+        about: facts that do not change the content, such as the moment of scoring. members: see `Release`.
+        tombstones: who was suppressed or deleted by then; the snapshot is made without them, and its recipe names them.
+
+    Raises:
+        SnapshotRefused: its columns are not what its manifest says. ReleaseRefused: an id that cannot be asked for.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    _check_columns(snapshot)
     # Eligibility is code: a task that asks other people is another release, though its model is the same.
     parts = {task: [bundle.digest, sha256_of_bytes(eligible.tobytes()), version] for task, (bundle, eligible, version) in models.items()}
-    content = digest_of([snapshot.manifest["recipe"], snapshot.manifest["as_of"], parts])
+    parts |= {f"members of {task}": [sha256_of_bytes(kinds.tobytes())] for task, kinds in (members or {}).items()}
+    parts |= {"facts": [facts.digest]} if facts else {}
+    content = digest_of([FORMAT, snapshot.manifest["recipe"], snapshot.manifest["as_of"], parts])
     release_id = f"{snapshot.as_of}-{content[:12]}"
-    sweep(root)
-    if _is_whole(root / release_id):
-        return release_id
-    with new_directory(root / release_id) as new:
-        write_arrow(new / SNAPSHOT, _snapshot_columns(snapshot))
-        tasks = {}
-        for task, (bundle, eligible, version) in models.items():
-            save_bundle(bundle, new / "bundles" / task)
-            scores = score_everybody(bundle, snapshot, eligible)
-            (new / "scores").mkdir(exist_ok=True)
-            write_arrow(new / "scores" / f"{task}.arrow", {name: pa.array(values) for name, values in scores.columns().items()})
-            tasks[task] = {**version, "bundle": bundle.digest, "eligible": int(eligible.sum())}
-        manifest = {
-            "format": FORMAT,
-            "id": release_id,
-            "as_of": snapshot.manifest["as_of"],
-            "complete_until": snapshot.manifest["complete_until"],
-            "zone": snapshot.manifest["zone"],
-            "currency": snapshot.manifest["currency"],
-            "features": snapshot.feature_names,
-            "users": snapshot.table.num_rows,
-            "tasks": tasks,
-            **about,
-            "files": {str(file.relative_to(new)): sha256_of(file) for file in sorted(new.rglob("*")) if file.is_file()},
-        }
-        write_json(new / "release.json", manifest)
+    with exclusive(root / ".writing", "The writing of a release", wait=True):
+        sweep(root)
+        if _is_whole(root / release_id):
+            return release_id
+        with new_directory(root / release_id) as new:
+            write_json(new / tombs.FILE, tombs.described(tombstones or {}))
+            if facts:
+                write_facts(facts, new)
+            for task, kinds in (members or {}).items():
+                (new / "members").mkdir(exist_ok=True)
+                write_arrow(new / "members" / f"{task}.arrow", {"kind": pa.array(kinds, pa.int8())})
+            _fill(new, snapshot, models, {**about, "id": release_id})
     return release_id
+
+
+def _fill(
+    new: Path,
+    snapshot: Snapshot,
+    models: Mapping[str, tuple[Bundle, npt.NDArray[np.bool_], Mapping[str, Any]]],
+    about: Mapping[str, Any],
+) -> None:
+    write_arrow(new / SNAPSHOT, _snapshot_columns(snapshot))
+    tasks = {}
+    for task, (bundle, eligible, version) in models.items():
+        save_bundle(bundle, new / "bundles" / task)
+        scores = score_everybody(bundle, snapshot, eligible)
+        (new / "scores").mkdir(exist_ok=True)
+        write_arrow(new / "scores" / f"{task}.arrow", {name: pa.array(values) for name, values in scores.columns().items()})
+        tasks[task] = {**version, "bundle": bundle.digest, "eligible": int(eligible.sum())}
+    files = [file for file in sorted(new.rglob("*")) if file.is_file()]
+    manifest = {
+        "format": FORMAT,
+        **{name: snapshot.manifest[name] for name in ("as_of", "complete_until", "zone", "currency", "recipe")},
+        "features": snapshot.feature_names,
+        "users": snapshot.table.num_rows,
+        "tasks": tasks,
+        **about,
+        "files": {str(file.relative_to(new)): sha256_of(file) for file in files},
+        "sizes": {str(file.relative_to(new)): file.stat().st_size for file in files},
+    }
+    write_json(new / "release.json", manifest)
 
 
 def _is_whole(directory: Path) -> bool:
@@ -107,47 +148,64 @@ def _is_whole(directory: Path) -> bool:
     return True
 
 
-def load_release(directory: Path) -> Release:
-    """Open a release; every file is held against its hash first.
+def load_release(directory: Path, *, anew: bool = False) -> Release:
+    """Open a release, silent about the users whose tombstones lie in it or beside it.
+
+    Every file is held against its hash first, unless it lies as it did when this was done before.
+
+    Args:
+        anew: hold the files against their hashes in any case.
 
     Raises:
-        ReleaseRefused: something is missing, torn, changed, a link, or of another format.
+        ReleaseRefused: something is missing, torn, changed, a link, from the future, or of another format.
     """
     try:
-        manifest = read_json(directory / "release.json")
+        manifest = read_manifest(directory)
         if manifest["format"] != FORMAT:
-            raise ReleaseRefused(f"Release {directory.name} has format {manifest['format']}; this version of Encore reads format {FORMAT}.")
+            raise ReleaseRefused(f"Release {directory.name} has format {manifest['format']}; this version of Encore reads format {FORMAT}. Publish anew.")
         if manifest["id"] != directory.name:
             raise ReleaseRefused(f"Release {directory.name} says that it is {manifest['id']}.")
-        _verify_files(directory, manifest["files"], needed=[SNAPSHOT, *(name for task in manifest["tasks"] for name in _files_of(task))])
-        columns = read_arrow(directory / SNAPSHOT)
-        features = tuple(manifest["features"])
-        bundles = {task: load_bundle(directory / "bundles" / task, facts["bundle"]) for task, facts in manifest["tasks"].items()}
-        scores = {task: Scores.of({name: numbers(values) for name, values in read_arrow(directory / "scores" / f"{task}.arrow").items()}) for task in bundles}
-        lengths = {len(columns["vector"]), *(len(values) for task in scores.values() for values in task.columns().values())}
-        if lengths != {manifest["users"]} or columns["vector"].type.list_size != len(features):
-            raise ReleaseRefused(f"Release {directory.name}: its vectors, its scores and its manifest do not speak of the same users and features.")
-        return Release(
-            id=manifest["id"],
-            manifest=manifest,
-            users=id_array(columns["user_id"]),
-            stages=codes(columns["stage"]),
-            vectors=numbers(columns["vector"].flatten()).reshape(-1, len(features)),
-            features=features,
-            bundles=bundles,
-            scores=scores,
-        )
+        _check_clock(manifest)
+        if anew or not is_checked(directory):
+            verify_files(directory, manifest, [SNAPSHOT, tombs.FILE, *(name for task in manifest["tasks"] for name in _files_of(task))])
+        release = _open(directory, manifest)
+        return release.withholding(tombs.joined(tombs.read_tombstones(directory), tombs.read_tombstones(directory.parent)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         raise ReleaseRefused(f"Release {directory.name} cannot be read: {type(error).__name__}: {error}") from None
 
 
+def _open(directory: Path, manifest: Mapping[str, Any]) -> Release:
+    columns = read_arrow(directory / SNAPSHOT)
+    features = tuple(manifest["features"])
+    bundles = {task: load_bundle(directory / "bundles" / task, facts["bundle"]) for task, facts in manifest["tasks"].items()}
+    scores = {task: Scores.of({name: numbers(values) for name, values in read_arrow(directory / "scores" / f"{task}.arrow").items()}) for task in bundles}
+    members = {task: codes(read_arrow(directory / name)["kind"]) for task in bundles if (name := f"members/{task}.arrow") in manifest["files"]}
+    lengths = {len(columns["vector"]), *map(len, members.values()), *(len(values) for task in scores.values() for values in task.columns().values())}
+    if lengths != {manifest["users"]} or columns["vector"].type.list_size != len(features):
+        raise ReleaseRefused(f"Release {directory.name}: its vectors, its scores and its manifest do not speak of the same users and features.")
+    return Release(
+        id=manifest["id"],
+        manifest=manifest,
+        users=id_array(columns["user_id"]),
+        stages=codes(columns["stage"]),
+        vectors=numbers(columns["vector"].flatten()).reshape(-1, len(features)),
+        features=features,
+        bundles=bundles,
+        scores=scores,
+        labels={name.removeprefix(LABEL): values for name, values in columns.items() if name.startswith(LABEL)},
+        marks=whole_numbers(columns["mark"]),
+        members=members,
+        facts=read_facts(directory) if FACTS in manifest["files"] else None,
+    )
+
+
 def check_release(directory: Path) -> Release:
-    """Load a release and make sure that it scores here as it did in training.
+    """Load a release, by its hashes, and make sure that it scores here as it did in training.
 
     Raises:
         ReleaseRefused, BundleRefused: it does not.
     """
-    release = load_release(directory)
+    release = load_release(directory, anew=True)
     for task, bundle in release.bundles.items():
         bundle.check_golden_rows()
         scores = release.scores[task].score
@@ -158,77 +216,37 @@ def check_release(directory: Path) -> Release:
     return release
 
 
-def check_in_child(directory: Path, timeout: float = 120) -> None:
-    """Check a release in a process of its own: a file that crashes LightGBM ends the child, not the caller."""
-    code = "import sys, pathlib, serving.release as release; release.check_release(pathlib.Path(sys.argv[1]))"
-    try:
-        child = subprocess.run([sys.executable, "-P", "-c", code, str(directory)], capture_output=True, text=True, timeout=timeout, check=False)  # noqa: S603 - our own code
-    except subprocess.TimeoutExpired:
-        raise ReleaseRefused(f"Release {directory.name} could not be checked within {timeout:.0f} s.") from None
-    if child.returncode != 0:
-        reason = child.stderr.strip().splitlines()[-1] if child.stderr.strip() else f"the check ended with code {child.returncode}"
-        raise ReleaseRefused(f"Release {directory.name} failed its check; what was served stays served. {reason}")
-
-
-# --- the pointer ----------------------------------------------------------------------------------------------------
-
-
-def current_id(root: Path) -> str:
-    """The id of the release that is to be served.
-
-    Raises:
-        NoRelease: none was published yet.
-    """
-    return str(_pointer(root)["current"])
-
-
-def point_to(root: Path, release_id: str) -> None:
-    """Serve another release, and remember the one before; readers see the old pointer or the new."""
-    try:
-        before = _pointer(root)
-    except (NoRelease, ReleaseRefused):  # a damaged pointer is mended by writing a new one
-        before = {"current": None, "previous": None}
-    if before["current"] != release_id:
-        write_json(root / "current.json", {"current": release_id, "previous": before["current"]})
-
-
-def activate(root: Path, release_id: str) -> None:
-    """Check a release in a child process, then serve it."""
-    with exclusive(root / ".lock", "A publication", wait=True):
-        check_in_child(root / release_id)
-        point_to(root, release_id)
-
-
-def rollback(root: Path) -> str:
-    """Serve the previous release again; returns its id.
-
-    Raises:
-        NoRelease: there is no previous one.
-    """
-    previous = _pointer(root)["previous"]
-    if previous is None:
-        raise NoRelease("There is no previous release to roll back to.")
-    activate(root, str(previous))
-    return str(previous)
-
-
 def sweep(root: Path) -> None:
-    """Remove what a crash left half written. Only a writer may: what it finds could be the work of another."""
+    """Remove what a crash left half written. Only who holds the lock `.writing` may: what is found could be the work of another."""
     for leftover in root.glob(".new-*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _pointer(root: Path) -> dict[str, Any]:
+def sweep_if_idle(root: Path) -> None:
+    """Sweep unless a release is being written there or the folder cannot be written."""
+    if not root.is_dir():
+        return
     try:
-        pointer = json.loads((root / "current.json").read_bytes())
-        named = [pointer["current"], *([] if pointer["previous"] is None else [pointer["previous"]])]
-        if not all(re.fullmatch(r"[0-9a-f-]+", name) for name in named):
-            raise ValueError("not an id")
-        return dict(pointer)
-    except FileNotFoundError:
-        raise NoRelease("Nothing was published yet. Run: encore publish") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ReleaseRefused(f"The pointer current.json is damaged ({error}). Run: encore publish") from None
+        with exclusive(root / ".writing", "The writing of a release"):
+            sweep(root)
+    except (EncoreError, OSError):
+        return
+
+
+def _check_clock(manifest: Mapping[str, Any]) -> None:
+    scored_at = datetime.fromisoformat(manifest["scored_at"])
+    if scored_at > datetime.now(UTC) + AHEAD:
+        raise ReleaseRefused(f"Release {manifest['id']} is from the future: scored at {scored_at}, and it is {datetime.now(UTC):%Y-%m-%d %H:%M} UTC here.")
+    if date.fromisoformat(manifest["as_of"]) > (scored_at + AHEAD).date():
+        raise ReleaseRefused(f"Release {manifest['id']} describes users as of {manifest['as_of']}, which was still to come when it was scored at {scored_at}.")
+
+
+def _check_columns(snapshot: Snapshot) -> None:
+    kinds = {field.name: str(field.type) for field in snapshot.table.schema}
+    expected = {"user_id": "string", "stage": "string"} | dict.fromkeys(snapshot.feature_names, "double") | dict.fromkeys(snapshot.label_names, "string")
+    problems = [f"'{name}' is {kinds.get(name, 'missing')}, not {kind}" for name, kind in expected.items() if kinds.get(name) != kind]
+    if problems:
+        raise SnapshotRefused(f"Snapshot as of {snapshot.as_of} has {len(problems)} column(s) of another kind: {'; '.join(problems[:10])}. Run: encore build")
 
 
 def _snapshot_columns(snapshot: Snapshot) -> dict[str, pa.Array]:
@@ -239,28 +257,12 @@ def _snapshot_columns(snapshot: Snapshot) -> dict[str, pa.Array]:
         raise ReleaseRefused(f"A user id has {width} bytes; ids may have at most {LONGEST_ID}.")
     return {
         "user_id": pa.array([name.ljust(width, b"\0") for name in ids], pa.binary(width)),
+        "mark": pa.array(tombs.marks_of(ids)),
         "stage": pa.array(stage_codes(snapshot), pa.int8()),
         "vector": pa.FixedSizeListArray.from_arrays(pa.array(snapshot.matrix(names).ravel()), max(1, len(names))),
+        **{f"{LABEL}{name}": dictionary(snapshot.table[name]) for name in snapshot.label_names},
     }
 
 
-def _files_of(task: str) -> tuple[str, str]:
+def _files_of(task: str) -> Sequence[str]:
     return f"bundles/{task}/bundle.json", f"scores/{task}.arrow"
-
-
-def _verify_files(directory: Path, files: Mapping[str, str], needed: Sequence[str]) -> None:
-    root = directory.resolve()
-    missing = sorted(set(needed) - set(files))
-    if missing:
-        raise ReleaseRefused(f"Release {directory.name} does not list {', '.join(missing)}.")
-    if (directory / "release.json").is_symlink():
-        raise ReleaseRefused(f"Release {directory.name}: 'release.json' leads out of the release.")
-    for name, sha256 in files.items():
-        path = directory / name
-        if path.is_symlink() or not path.resolve().is_relative_to(root):
-            raise ReleaseRefused(f"Release {directory.name}: '{name}' leads out of the release.")
-        if not path.is_file() or sha256_of(path) != sha256:
-            raise ReleaseRefused(f"Release {directory.name}: '{name}' is missing or was changed after it was made (its hash differs).")
-    unlisted = {str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file()} - set(files) - {"release.json"}
-    if unlisted:
-        raise ReleaseRefused(f"Release {directory.name} holds files that its manifest does not list: {', '.join(sorted(unlisted))}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
@@ -12,7 +12,6 @@ from serving.ledger import SavedAudience
 from serving.scorer import Score, Status
 
 MOST_IDS = 1_000
-MOST_SEED = 100_000
 
 
 def sendable(text: str) -> str:
@@ -128,57 +127,6 @@ class AudienceRequest(Request):
         return Rule(self.task, self.top_n, self.top_percent, self.min_probability)
 
 
-class SeedRequest(Request):
-    """Exactly one of user_ids, rule and campaign. With `bought`, `bought_category` or `within`, the first and the last name
-    receivers of a sample: who bought afterwards is the seed, who did not are explicit negatives."""
-
-    user_ids: Annotated[list[StrictStr] | None, Field(min_length=1, max_length=MOST_SEED, description="Ids, e-mail addresses or their SHA-256 hashes.")] = None
-    rule: Annotated[StrictStr | None, Field(max_length=2_000, examples=["super users"], description="Of the users as of `as_of`.")] = None
-    campaign: Annotated[StrictStr | None, Field(max_length=200, description="A past campaign in the log.")] = None
-    bought: Annotated[list[StrictStr], Field(max_length=1_000, description="Products that receivers bought later.")] = []
-    bought_category: Annotated[list[StrictStr], Field(max_length=1_000, description="Categories from which receivers bought later.")] = []
-    within: Annotated[StrictInt | None, Field(ge=1, le=365, description="Days to buy.")] = None
-    received: Annotated[date | None, Field(description="The day on which all user_ids received the sample.")] = None
-    as_of: Annotated[date | None, Field(description="The seed's date: users are described as they were before it.")] = None
-    negatives: Annotated[list[StrictStr] | None, Field(max_length=MOST_SEED, description="Users who are known not to be such.")] = None
-    exclude: Annotated[list[StrictStr] | None, Field(max_length=MOST_SEED, description="Users to leave out altogether.")] = None
-    defined_by: Annotated[list[StrictStr], Field(max_length=100, description="Features that the list was chosen by; the model may not see them.")] = []
-    candidates: Annotated[StrictStr | None, Field(max_length=2_000, description="Rule of who may become a look-alike.")] = None
-
-    @model_validator(mode="after")
-    def one_source(self) -> SeedRequest:
-        given = [name for name in ("user_ids", "rule", "campaign") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(f"give exactly one of user_ids, rule, campaign; {len(given)} were given")
-        return self
-
-
-class LookalikeRequest(Request):
-    """A seed and one dial: how many users, which share of the candidates, or how alike (50 is the typical seed user)."""
-
-    name: Annotated[StrictStr, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", examples=["sample-2026-06"])]
-    seed: SeedRequest
-    size: Annotated[StrictInt | None, Field(ge=1, le=100_000_000)] = None
-    top_percent: Annotated[float | None, Field(gt=0, le=100, strict=True)] = None
-    similarity: Annotated[float | None, Field(ge=0, le=100, strict=True)] = None
-
-    @model_validator(mode="after")
-    def one_dial(self) -> LookalikeRequest:
-        given = [name for name in ("size", "top_percent", "similarity") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(f"give exactly one of size, top_percent, similarity; {len(given)} were given")
-        return self
-
-
-class LookalikeBody(BaseModel):
-    """A look-alike: `queued` until `encore work` takes it up; `done` with its audience, contrast and proof; `failed` with the reason."""
-
-    name: str
-    state: Literal["queued", "running", "done", "failed"]
-    job: str
-    result: Annotated[dict[str, Any] | None, Field(description="size, audience, contrast in words, proof; or the reason of the failure.")]
-
-
 class AudienceBody(BaseModel):
     """An audience as the current release gives it."""
 
@@ -233,7 +181,7 @@ class JourneyBody(BaseModel):
     user_id: Echo
     branch: Annotated[str, Field(description="`in` or `out` of an audience; a band for a prediction's name; `fallback` when nothing can be said.")]
     fallback: bool
-    status: str
+    status: Annotated[str, Field(description="As of a score; or why it fell back: NO_RELEASE, UNKNOWN_AUDIENCE, UNAVAILABLE, LIMITED, OVERLOADED.")]
     task: str | None = None
     score: float | None = None
     probability: float | None = None
@@ -271,12 +219,19 @@ class ModelsBody(BaseModel):
 
 
 class HealthBody(BaseModel):
-    status: str
-    reason: str | None = None
+    status: Annotated[Literal["live", "ready", "stale", "not ready"], Field(description="`stale`: it answers, and its scores have expired.")]
+    reason: Annotated[Literal["no_model", "stale", "too_old", "keys_unknown"] | None, Field(description="Why it is not `ready`.")] = None
     release: str | None = None
     as_of: str | None = None
     stale: bool | None = None
     failure: Annotated[str | None, Field(description="Why a newer release was not taken up, if one was refused.")] = None
+    keys: Annotated[
+        Literal["open", "known", "old", "unknown"] | None,
+        Field(
+            description="`open`: no API key was ever made, anybody may ask. `known`: every request needs a key. `old`: the ledger cannot be read, "
+            "and keys that were revoked or made since count when it is back. `unknown`: it could not be read since the start, and nobody is let in."
+        ),
+    ] = None
 
 
 class Problem(BaseModel):

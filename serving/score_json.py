@@ -15,10 +15,12 @@ from pydantic_core import to_json
 
 from features.vocabulary import STAGES
 from serving.current import Current
-from serving.observe import SCORES
+from serving.metrics import SCORES
 from serving.schemas import score_body, sendable
+from serving.score_texts import written_together
 from serving.scorer import Score, Scorer, Status, band, is_valid_id, shown
 
+LIGHT = 1_000_000  # characters of trees, some 7,500 leaves: their shares take less than a millisecond, and a thread half of one
 Values = Sequence[float]  # score, percentile, stage_percentile, place of the stage, details
 
 
@@ -38,11 +40,15 @@ class ScoreJson:
         nobody = score_body(scorer.score(task, [""])[0]).model_dump(mode="json")
         self._nobody = {name: value for name, value in nobody.items() if name not in ("user_id", "status")}
         self._scored = {stale: {**nobody, "status": "STALE" if stale else "OK"} for stale in (False, True)}
+        self.is_light = sum(map(len, scorer.release.bundles[task].model.texts)) < LIGHT
         self._counters: dict[str, Counter] = {status.value: SCORES.labels(task, status.value, nobody["model_version"]) for status in Status}
 
-    def one(self, user_id: str) -> bytes:
-        """The answer for one id."""
-        return to_json(self.said(user_id), inf_nan_mode="null")
+    def one(self, user_id: str, *, reasons: bool = False) -> bytes:
+        """The answer for one id. Reasons run the model: unless it `is_light`, ask for them in a thread."""
+        answer = self.said(user_id)
+        if reasons and answer["score"] is not None and (row := self.scorer.row(user_id)) is not None:
+            answer["reasons"] = [vars(reason) for reason in self.scorer.reasons(self.task, [row])[0]]
+        return to_json(answer, inf_nan_mode="null")
 
     def said(self, user_id: str) -> dict[str, Any]:
         """The answer for one id as plain values; NaN stands for null."""
@@ -52,23 +58,30 @@ class ScoreJson:
         return answer
 
     def many(self, user_ids: Sequence[str]) -> bytes:
-        """The body of an answer for many ids, in their order."""
+        """The body of an answer for many ids, in their order. Those who have a score are written together, column by column."""
         rows, stale = self.scorer.rows(user_ids), self._is_stale()
-        known = np.array([row for row in rows if row is not None], dtype=np.intp)
-        values = zip(*[column[known].tolist() for column in self._columns], strict=True)
-        answers = [self._answer(user_id, None if row is None else next(values), stale) for user_id, row in zip(user_ids, rows, strict=True)]
-        statuses = [answer["status"] for answer in answers]
-        for status in set(statuses):
-            self._counters[status].inc(statuses.count(status))
-        return to_json({"scores": answers}, inf_nan_mode="null")
+        has_score = rows >= 0
+        has_score[has_score] = ~np.isnan(self._columns[0][rows[has_score]])
+        places = rows[has_score]
+        if len(places) == len(rows):
+            scored, texts = user_ids, []
+        else:
+            scored = [user_id for user_id, is_scored in zip(user_ids, has_score.tolist(), strict=True) if is_scored]
+            texts = [b"" if is_scored else to_json(self.said(user_id)) for user_id, is_scored in zip(user_ids, has_score.tolist(), strict=True)]
+        columns = [column[places] for column in self._columns]
+        written = written_together({**self._scored[stale], "user_id": scored}, self._kind, self._details, columns)
+        self._counters["STALE" if stale else "OK"].inc(len(places))
+        if texts:
+            following = iter(written)
+            written = [text or next(following) for text in texts]
+        return b'{"scores":[' + b",".join(written) + b"]}"
 
     def _is_stale(self) -> bool:
         return self.scorer.is_stale(datetime.now(UTC))
 
     def _answer(self, user_id: str, values: Values | None, stale: bool) -> dict[str, Any]:
         if values is None:
-            valid = is_valid_id(user_id)
-            return {"user_id": user_id if valid else sendable(user_id), "status": "NOT_FOUND" if valid else "INVALID", **self._nobody}
+            return {"user_id": sendable(user_id), "status": self.scorer.absence(user_id).value, **self._nobody}
         raw, percentile, stage_percentile, stage, *details = values
         if raw != raw:  # NaN
             return {"user_id": user_id, "status": "NOT_ELIGIBLE", **self._nobody, "stage": STAGES[int(stage)]}

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from features.errors import UnknownName
 from features.vocabulary import LONGEST_ID, STAGES
@@ -18,6 +19,8 @@ from serving.reasons import Reason, reasons_of
 from serving.release import Release
 
 MOST_REASONS = 5
+LOW, HIGH = 20, 80  # percentiles between which the medium band lies
+PAGE = 4096  # bytes
 
 
 class Status(StrEnum):
@@ -27,6 +30,7 @@ class Status(StrEnum):
     STALE = "STALE"  # scored, but longer ago than scores are good for
     NOT_ELIGIBLE = "NOT_ELIGIBLE"  # known, but not one of those the question is about
     NOT_FOUND = "NOT_FOUND"  # not in the snapshot
+    SUPPRESSED = "SUPPRESSED"  # kept out on purpose
     INVALID = "INVALID"  # not an id that any user can have
 
 
@@ -71,6 +75,9 @@ class Scorer:
         self.release = release
         self.scored_at = datetime.fromisoformat(release.manifest["scored_at"])
         self.expires_at = self.scored_at + good_for
+        self._withheld = release.withheld.rows
+        self._hidden = np.zeros(len(release.users) if self._withheld else 0, dtype=bool)
+        self._hidden[list(self._withheld)] = True
         self._columns = {task: bundle.align(release.features) for task, bundle in release.bundles.items()}
 
     @property
@@ -83,7 +90,10 @@ class Scorer:
         return now >= self.expires_at
 
     def warm(self) -> None:
-        """Open the trees, which takes milliseconds, before anybody waits for it."""
+        """Open the trees and fetch the pages of ids and scores, which takes milliseconds, before anybody waits for it."""
+        columns = [column for scores in self.release.scores.values() for column in scores.columns().values()]
+        for mapped in (self.release.users, self.release.stages, *columns):
+            mapped.view(np.uint8)[::PAGE].max(initial=0)
         for task, bundle in self.release.bundles.items():
             if bundle.model.texts:
                 bundle.scores(np.full((1, len(self._columns[task])), np.nan))
@@ -101,27 +111,44 @@ class Scorer:
         return self._with_reasons(task, answers) if reasons else answers
 
     def row(self, user_id: str) -> int | None:
-        """The user's row in the snapshot, if any."""
+        """The user's row in the snapshot, if any; those who are withheld have none."""
         key = user_id.encode()
         if len(key) > self.release.users.itemsize:  # numpy would copy all ids to look for a longer one
             return None
         row = int(np.searchsorted(self.release.users, key))
-        return row if row < len(self.release.users) and self.release.users[row] == key else None
+        return row if row < len(self.release.users) and self.release.users[row] == key and row not in self._withheld else None
 
-    def rows(self, user_ids: Sequence[str]) -> list[int | None]:
-        """The row of each id, if any: many are looked up at once."""
-        users = self.release.users
+    def absence(self, user_id: str) -> Status:
+        """Why nothing is known of an id that has no row."""
+        if not is_valid_id(user_id):
+            return Status.INVALID
+        return Status.SUPPRESSED if self.release.withheld.is_suppressed(user_id) else Status.NOT_FOUND
+
+    def rows(self, user_ids: Sequence[str]) -> npt.NDArray[np.intp]:
+        """The row of each id, -1 where there is none: many are looked up at once."""
+        users, together = self.release.users, "".join(user_ids)
         # Longer ones than any that is known would be cut to the width of the known ones, and one that is not valid is nobody's.
-        keys = [key if is_valid_id(user) and len(key := user.encode()) <= users.itemsize else b"" for user in user_ids]
+        if together.isascii() and together.isprintable() and max(map(len, user_ids), default=0) <= users.itemsize:
+            keys = [user.encode() for user in user_ids]
+        else:
+            keys = [key if is_valid_id(user) and len(key := user.encode()) <= users.itemsize else b"" for user in user_ids]
         wanted = np.array(keys, dtype=users.dtype)
-        found = np.minimum(np.searchsorted(users, wanted), max(0, len(users) - 1))
-        known = (users[found] == wanted) & (wanted != b"") if len(users) else np.zeros(len(keys), dtype=bool)
-        return [row if is_known else None for row, is_known in zip(found.tolist(), known.tolist(), strict=True)]
+        if not len(users):
+            return np.full(len(keys), -1)
+        found = np.minimum(np.searchsorted(users, wanted), len(users) - 1)
+        known = (users[found] == wanted) & (wanted != b"")
+        if self._withheld:
+            known &= ~self._hidden[found]
+        return np.where(known, found, -1)
+
+    def reasons(self, task: str, rows: Sequence[int]) -> list[tuple[Reason, ...]]:
+        """The strongest reasons of each of some rows."""
+        return reasons_of(self.release.bundles[task], self.release.vectors[rows][:, self._columns[task]], MOST_REASONS)
 
     def _one(self, task: str, user_id: str, stale: bool) -> Score:
         row = self.row(user_id) if is_valid_id(user_id) else None
         if row is None:
-            return self._answer(task, user_id, Status.NOT_FOUND if is_valid_id(user_id) else Status.INVALID)
+            return self._answer(task, user_id, self.absence(user_id))
         scores = self.release.scores[task]
         value, stage = float(scores.score[row]), STAGES[self.release.stages[row]]
         if np.isnan(value):
@@ -159,9 +186,7 @@ class Scorer:
         scored = sorted({row for row in rows if row is not None})
         if not scored:
             return answers
-        bundle = self.release.bundles[task]
-        vectors = self.release.vectors[scored][:, self._columns[task]]
-        found = dict(zip(scored, reasons_of(bundle, vectors, MOST_REASONS), strict=True))
+        found = dict(zip(scored, self.reasons(task, scored), strict=True))
         return [answer if row is None else _replace_reasons(answer, found[row]) for answer, row in zip(answers, rows, strict=True)]
 
 
@@ -198,4 +223,4 @@ def or_none(number: float) -> float | None:
 
 def band(percentile: float) -> str:
     """Low, medium or high, cut at percentiles 20 and 80."""
-    return "low" if percentile < 20 else "high" if percentile >= 80 else "medium"
+    return "low" if percentile < LOW else "high" if percentile >= HIGH else "medium"

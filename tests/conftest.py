@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -33,8 +34,10 @@ from features.store import SnapshotStore
 from features.tiles import open_tiles
 from features.workspace import Workspace, open_workspace
 from serving.app import ServiceSettings, create_app
+from serving.facts import facts_of
 from serving.ledger import Ledger
-from serving.release import point_to, write_release
+from serving.pointer import point_to
+from serving.release import write_release
 from training.bundle import Bundle
 from training.commands import run_retrain
 from training.examples import make_examples
@@ -221,7 +224,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
             bundles[name] = make_bundle(asked, examples[name], tiles, examples[name].names, core_of(asked, Recipe(trees=trees, seeds=2)))
             facts = {"version": str(trees), "run_id": "run", "kind": "model", "decision": "Better than the baselines.", "metrics": {"model": {}}}
             models[name] = (bundles[name], asked.eligible(snapshot.frame).to_numpy(dtype=bool), facts)
-        ids.append(write_release(root / "releases", snapshot, models, {"scored_at": datetime.now(UTC).isoformat(timespec="seconds")}))
+        about = {"scored_at": datetime.now(UTC).isoformat(timespec="seconds")}
+        ids.append(write_release(root / "releases", snapshot, models, about, facts=facts_of(tiles, snapshot)))
         point_to(root / "releases", ids[-1])
     return Published(root / "releases", ids[0], ids[1], snapshot, bundles)
 
@@ -307,6 +311,17 @@ def postgres_server() -> Iterator[PostgresServer]:
     finally:
         subprocess.run([*user, *control, "-m", "immediate", "stop"], check=False, capture_output=True, cwd=folder)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a ledger that nobody has begun: once for each database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'ledger.db'}"
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    name = f"ledger_{uuid.uuid4().hex}"
+    server.run(f"create database {name}")
+    return f"{server.url.rpartition('/')[0]}/{name}"
 
 
 # --- the whole way --------------------------------------------------------------------------------------------------

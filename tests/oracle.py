@@ -25,12 +25,16 @@ TIERS, USES = (0, 100, 500), {"care": 0.1, "p4": 0.25, "p9": 2.0}  # p9 is sold 
 PRODUCTS = [
     {"product_id": f"p{number}", "category": category, "brand": brand, "department": department}
     for number, (category, brand, department) in enumerate(
-        [("care", "b1", "d1"), ("care", "b2", "d1"), ("hair", "b1", "d2"), ("hair", None, "d2"), ("care", "b3", None), (None, None, None)]
+        [("care", "b1", "d1"), ("care", "b2", "d1"), ("hair", "b1", "d2"), ("Hair", None, "d2"), ("care", "b3", None), (None, None, None)]
     )
 ]
 PASSIVE = {"order", "order_item", "order_cancelled", "refund", "coupon_received", "coupon_redeemed", "delivered", "delivery_late", "referral"}
 PASSIVE |= {"campaign_received", "held_out", "unsubscribed", "sample_received", "identified", "tier_changed", "attribute_set"}
 ACTIVE = tuple(event for event in EVENTS if event not in PASSIVE)
+GOODS = {  # spelling does not make other goods, and what nobody sells nobody bought
+    "category_care": ("category", "care"), "category_hair": ("category", "hair", "Hair"), "brand_b1": ("brand", "b1"), "department_d2": ("department", "d2"),
+    "category_wine": ("category",),
+}  # fmt: skip
 INTEREST = {"awareness": ("page_view", "product_view"), "weak": ("favourite", "review_read", "support", "search"), "strong": ("cart_add", "checkout")}
 
 
@@ -187,6 +191,10 @@ def entropy(key: str, *events: str) -> Means:
         return sum(-n / sum(counts) * math.log(n / sum(counts)) for n in counts) if counts else None
 
     return nats
+
+
+def bought(dimension: str, *values: str) -> Means:
+    return lambda seen, window: sum(tally(dimension, "order_item")(seen, window)[value] for value in values)
 
 
 def changed(place: int, field: str, *events: str, detail: str | None = None) -> Means:
@@ -366,6 +374,7 @@ MEANS: dict[str, Means] = {
     "touch_last_paid": is_one_of("touch_last_medium", PAID), "touch_last_owned": is_one_of("touch_last_medium", OWNED), "touch_same_source": same_source,
     "touch_sources": different("source", *VISIT), "touch_top_source_share": top_share("source", *VISIT),
     "touch_channels": different("channel", "order"), "touch_top_channel_share": top_share("channel", "order"),
+    **{f"bought_{name}": bought(*goods) for name, goods in GOODS.items()},
     "layers_recent": digit(0), "layers_frequent": digit(1), "layers_spending": digit(2), "layers_rfm_group": rfm_group, "layers_layer": layer,
     "layers_cycles_since": lambda seen, window: None if (since := cycles(seen, None)) is None else math.floor(since),
 }  # fmt: skip

@@ -163,8 +163,8 @@ class Blend:
 
 def standardise(values: Matrix, median: npt.ArrayLike, mean: npt.ArrayLike, scale: npt.ArrayLike) -> Matrix:
     """Impute the median, take the signed logarithm, standardise, clip."""
-    clipped: Matrix = np.clip((signed_log(values, median) - np.asarray(mean)) / np.asarray(scale), -CLIP, CLIP)
-    return clipped
+    standard = (signed_log(values, median) - np.asarray(mean)) / np.asarray(scale)
+    return np.asarray(np.minimum(np.maximum(standard, -CLIP), CLIP))  # np.clip, in a third of its time for one row
 
 
 def signed_log(values: Matrix, median: npt.ArrayLike) -> Matrix:

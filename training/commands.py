@@ -17,6 +17,7 @@ from features.logs import console, log, step
 from features.workspace import Workspace, open_workspace
 from training.heartbeat import reported
 from training.lookalike import commands as lookalike_commands
+from training.preflight_notes import note_checks, note_outcomes
 
 TaskOption = Annotated[list[str] | None, typer.Option("--task", "-t", help="A prediction, such as repeat_order; repeatable.", show_default=False)]
 
@@ -41,7 +42,7 @@ def check(
 ) -> None:
     """Say what each prediction needs of the data and what the data have, before anything is trained.
 
-    Exit code 6 says that none of the predictions could be trained.
+    Exit code 6 says that none of the predictions could be trained. `GET /v1/preflight` serves what it found.
     """
     try:
         from training.preflight import Verdict, preflight
@@ -52,6 +53,7 @@ def check(
     tiles = place.tiles(place.shop())
     until = as_of.date() if as_of else tiles.log.complete_until
     found = {asked.name: preflight(asked, until, tiles, place.snapshots) for asked in asked_tasks(tiles, until, tuple(task or ()))}
+    note_checks(place.root, until, {name: [asdict(line) for line in lines] for name, lines in found.items()})
     checks = [line for lines in found.values() for line in lines]
     if as_json:
         for line in checks:
@@ -107,6 +109,7 @@ def run_retrain(workspace: Workspace, as_of: date | None = None, names: tuple[st
     for outcome in outcomes:
         for line in outcome.reason.splitlines():
             log.info(f"{outcome.task}: {outcome.state}", extra={"facts": {"reason": line}})
+    note_outcomes(workspace.root, {outcome.task: (outcome.state, outcome.reason) for outcome in outcomes})
     if outcomes and all(outcome.state == "no usable data" for outcome in outcomes):
         raise NoUsableData("\n".join(outcome.reason for outcome in outcomes))
     return {outcome.task: outcome.state for outcome in outcomes}

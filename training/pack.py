@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from features.bought import features_bought
 from features.snapshot import catalogue
 from features.tiles import Tiles
 from training.baselines import Fit
@@ -27,7 +28,7 @@ def make_bundle(asked: AskedTask, examples: Examples, tiles: Tiles, columns: tup
         columns: the features that the model sees, in its order.
     """
     model = how(examples)
-    known = {feature.name: feature.describe() for feature in catalogue(tiles.shop, tiles.log.kinds)}
+    known = {feature.name: feature.describe() for feature in [*catalogue(tiles.shop, tiles.log.kinds), *features_bought(columns, tiles)]}
     about: dict[str, Any] = {
         **asked.describe(),
         "baseline": baseline,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 # Against a server that is down the client's defaults block for four minutes.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -94,11 +94,12 @@ class Tracking:
         """The run that did this very work and finished."""
         return self._find(f"tags.`encore.key` = '{key}' and attributes.status = 'FINISHED'")
 
-    def close_stale(self) -> int:
-        """Mark our runs that a killed process left RUNNING; the caller holds the lock, so nobody is working on them."""
+    def close_stale(self, *, of_seeds: bool = False) -> int:
+        """Mark our runs that a killed process left RUNNING; the caller holds the lock, of retraining or of look-alikes (`of_seeds`), so
+        nobody is working on them."""
         with self._reachable():
             running = self.client.search_runs([self.experiment], "attributes.status = 'RUNNING'", max_results=1000)
-            stale = [run for run in running if any(tag.startswith("encore.") for tag in run.data.tags)]
+            stale = [run for run in running if any(tag.startswith("encore.") for tag in run.data.tags) and ("encore.seed" in run.data.tags) is of_seeds]
             for run in stale:
                 self.client.set_terminated(run.info.run_id, "KILLED")
         return len(stale)
@@ -210,6 +211,14 @@ class Tracking:
         self._confirm()
         with self._reachable():
             self.client.set_registered_model_alias(self._model(version.task), CHALLENGER, version.number)
+
+    def retire(self, version: Version, when: str) -> None:
+        """Take every alias of a version's model away, so that nothing of it is published; its versions stay, this one tagged with the day."""
+        with self._reachable():
+            model = self.client.get_registered_model(self._model(version.task))
+            for alias in sorted(model.aliases):
+                self.client.delete_registered_model_alias(model.name, alias)
+            self.client.set_model_version_tag(model.name, version.number, "encore.retired", when)
 
     def champions(self) -> list[Version]:
         """The champion of every task of this shop, by task name."""

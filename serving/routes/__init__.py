@@ -1,11 +1,14 @@
 """All routes, one file for each noun. A new file is one line here."""
 
 from serving.routes.audiences import router as audiences
+from serving.routes.events import router as events
 from serving.routes.health import router as health
+from serving.routes.inference import router as inference
 from serving.routes.journeys import router as journeys
 from serving.routes.lookalikes import router as lookalikes
 from serving.routes.models import router as models
+from serving.routes.preflight import router as preflight
 from serving.routes.scores import router as scores
 from serving.routes.users import router as users
 
-ROUTERS = (scores, users, audiences, lookalikes, journeys, models, health)
+ROUTERS = (events, scores, users, audiences, lookalikes, journeys, models, preflight, inference, health)

@@ -1,21 +1,29 @@
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 
 from serving.audience import Rule, cut
+from serving.jobs import Jobs
 from serving.ledger import NameTaken
+from serving.once import OncePart, OnceRoute, once
 from serving.problems import RESPONSES, documented
 from serving.routes.parts import LedgerPart, ScorerPart
 from serving.schemas import AudienceBody, AudienceRequest, JobBody, MembersBody
 
-router = APIRouter(tags=["audiences"], responses=RESPONSES)
+router = APIRouter(tags=["audiences"], responses=RESPONSES, route_class=OnceRoute)
 
 Key = Annotated[str, Path(description="The audience's id or name.")]
 
 
-@router.post("/v1/audiences", status_code=201, summary="Cut an audience", responses={200: {"model": AudienceBody}, **documented(409)})
+@router.post(
+    "/v1/audiences",
+    status_code=201,
+    summary="Cut an audience",
+    responses={200: {"model": AudienceBody}, **documented(409)},
+    dependencies=[Depends(once)],
+)
 def post_audience(request: AudienceRequest, scorer: ScorerPart, ledger: LedgerPart, response: Response) -> AudienceBody:
     """The best N, the best percent or everybody above a probability: how many, and how many of them will do it.
 
@@ -33,7 +41,8 @@ def post_audience(request: AudienceRequest, scorer: ScorerPart, ledger: LedgerPa
 @router.get("/v1/audiences", summary="The audiences that are kept")
 def get_audiences(scorer: ScorerPart, ledger: LedgerPart) -> list[AudienceBody]:
     """Every named audience as the current release gives it."""
-    saved = [audience for audience in ledger.audiences() if audience.rule["task"] in scorer.tasks]
+    of_members = scorer.release.members
+    saved = [one for one in ledger.audiences() if one.rule["task"] in (of_members if one.rule.get("members") else scorer.tasks)]
     return [AudienceBody.of(cut(scorer.release, Rule(**audience.rule)), audience) for audience in saved]
 
 
@@ -58,14 +67,17 @@ def get_members(
     return MembersBody(release=scorer.release.id, user_ids=ids, next_offset=offset + limit if offset + limit < len(rows) else None)
 
 
-@router.post("/v1/audiences/{key}/exports", status_code=202, summary="Export it to a file")
-def post_export(key: Key, ledger: LedgerPart, format: Annotated[str, Query(pattern="^(csv|parquet)$")] = "csv") -> JobBody:
+@router.post("/v1/audiences/{key}/exports", status_code=202, summary="Export it to a file", responses=documented(409))
+def post_export(key: Key, ledger: LedgerPart, claimed: OncePart, format: Annotated[Literal["csv", "parquet"], Query()] = "csv") -> JobBody:
     """Queue an export; `encore work` writes the file. Ask `/v1/jobs/{id}` how it went."""
     saved = ledger.audience(key)
-    return JobBody.model_validate(ledger.queue("export", {"audience": saved.name, "rule": dict(saved.rule), "format": format}))
+    request = {"audience": saved.name, "rule": dict(saved.rule), "format": format}
+    return JobBody.model_validate(Jobs(ledger).queue("export", request, claimed.effect if claimed else None))
 
 
 @router.get("/v1/jobs/{job_id}", summary="How a job went")
-def get_job(job_id: str, ledger: LedgerPart) -> JobBody:
+def get_job(
+    job_id: Annotated[str, Path(pattern=r"^[^\x00]*$", description="As the answer to the request said that queued it.")], ledger: LedgerPart
+) -> JobBody:
     """The state of a queued piece of work, and its result."""
-    return JobBody.model_validate(ledger.job(job_id))
+    return JobBody.model_validate(Jobs(ledger).job(job_id))

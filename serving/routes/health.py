@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from serving.current import Current
-from serving.observe import READY, REGISTRY, RELEASE_AGE, SWAPS
-from serving.routes.parts import CurrentPart
+from serving.metrics import exposition
+from serving.routes.parts import CurrentPart, KeyringPart
 from serving.schemas import HealthBody
 
 router = APIRouter(tags=["health"])
@@ -20,10 +20,14 @@ async def live() -> HealthBody:
 
 
 @router.get("/health/ready", summary="Can it score?", responses={503: {"model": HealthBody}})
-async def ready(current: CurrentPart, response: Response) -> HealthBody:
-    """200 when a release is in service, stale or not; 503 with the reason when there is none."""
-    body = _health(current)
-    if body.status != "ready":
+async def ready(current: CurrentPart, keyring: KeyringPart, request: Request, response: Response) -> HealthBody:
+    """200 when a release is in service, with the status `stale` once its scores have expired. 503 with the reason when there is none (`no_model`),
+    when its scores are older than the hard limit (`too_old`; they are given all the same), or when keys are needed that nobody knows."""
+    body = _health(current, request.app.state.hard_limit)
+    body.keys = keyring.state
+    if body.keys == "unknown":
+        body.status, body.reason = "not ready", "keys_unknown"
+    if body.status == "not ready":
         response.status_code = 503
         response.headers["Retry-After"] = "30"
     return body
@@ -31,12 +35,8 @@ async def ready(current: CurrentPart, response: Response) -> HealthBody:
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(current: CurrentPart) -> Response:
-    """Requests, latencies, scores by status and version, age of the scores in service, swaps."""
-    scorer, now = current.loaded, datetime.now(UTC)
-    READY.set(0 if scorer is None or scorer.is_stale(now) else 1)
-    SWAPS.set(current.swaps)
-    RELEASE_AGE.set((now - scorer.scored_at).total_seconds() if scorer else float("nan"))
-    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+    """Requests and latencies by route; scores by status and version; ages of features, scores and models; swaps, refused releases, lost log lines."""
+    return Response(exposition(current), media_type=CONTENT_TYPE_LATEST)
 
 
 # Some load balancers probe with HEAD.
@@ -44,14 +44,15 @@ router.add_api_route("/health/live", live, methods=["HEAD"], include_in_schema=F
 router.add_api_route("/health/ready", ready, methods=["HEAD"], include_in_schema=False)
 
 
-def _health(current: Current) -> HealthBody:
+def _health(current: Current, hard_limit: timedelta) -> HealthBody:
     scorer = current.loaded
     if scorer is None:
         return HealthBody(status="not ready", reason="no_model", failure=current.failure)
-    stale = scorer.is_stale(datetime.now(UTC))
+    now = datetime.now(UTC)
+    stale, too_old = scorer.is_stale(now), now - scorer.scored_at >= hard_limit
     return HealthBody(
-        status="ready",
-        reason="stale" if stale else None,
+        status="not ready" if too_old else "stale" if stale else "ready",
+        reason="too_old" if too_old else "stale" if stale else None,
         release=scorer.release.id,
         as_of=scorer.release.manifest["as_of"],
         stale=stale,

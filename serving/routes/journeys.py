@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Path, Request
-from starlette.concurrency import run_in_threadpool
 
 from features.errors import NoRelease, UnknownName
 from features.logs import log
@@ -16,6 +17,7 @@ from serving.scorer import Scorer, Status
 
 Members = npt.NDArray[np.bool_]
 MOST_AUDIENCES = 200  # whose members are kept in memory: a byte for each user and audience
+PATIENCE = 1.0  # seconds to wait for the ledger: a journey tool gives up after two, and then has no branch at all
 
 router = APIRouter(prefix="/v1/journeys", tags=["journeys"])
 
@@ -27,7 +29,7 @@ async def get_branch(
     """For a journey tool: 200 in every state, because some tools throw a contact out of the journey on anything else.
 
     An audience gives the branch `in` or `out`; a prediction gives the user's band. When nothing can be said (no
-    release, an unknown user, a broken ledger) the branch is `fallback` and `status` says why.
+    release, an unknown user, a broken ledger, too many requests) the branch is `fallback` and `status` says why.
     """
     try:
         return await _branch(audience, user_id, request)
@@ -51,7 +53,7 @@ async def _branch(audience: str, user_id: str, request: Request) -> JourneyBody:
     if audience in scorer.tasks:
         task, inside = audience, None
     else:
-        task, inside = await run_in_threadpool(_members, audience, scorer, request)
+        task, inside = _known_members(scorer, request).get(audience) or await _ask_members(audience, scorer, request)
     score = scorer.score(task, [user_id])[0]
     row = scorer.row(user_id) if score.status in (Status.OK, Status.STALE, Status.NOT_ELIGIBLE) else None
     branch = score.band if inside is None or row is None else "in" if inside[row] else "out"
@@ -72,12 +74,37 @@ async def _branch(audience: str, user_id: str, request: Request) -> JourneyBody:
     )
 
 
+def _known_members(scorer: Scorer, request: Request) -> dict[str, tuple[str, Members]]:
+    """The audiences of this release that were asked for before."""
+    known: dict[str, tuple[str, Members]]
+    release_id, known = getattr(request.app.state, "journey_members", ("", {}))
+    return known if release_id == scorer.release.id else {}
+
+
+async def _ask_members(audience: str, scorer: Scorer, request: Request) -> tuple[str, Members]:
+    """Ask the ledger, once for however many requests, in one of the journeys' own threads, and wait no longer than a journey tool does."""
+    asked: dict[tuple[str, str], asyncio.Future[tuple[str, Members]]] = request.app.state.journeys_asked
+    question = scorer.release.id, audience
+    if question not in asked:
+        if len(asked) >= MOST_AUDIENCES:
+            raise TimeoutError("the ledger is asked for too many audiences at once")
+
+        def answered(answer: asyncio.Future[tuple[str, Members]]) -> None:
+            del asked[question]
+            if not answer.cancelled():
+                answer.exception()  # somebody has seen it, even if all have stopped waiting
+
+        asked[question] = asyncio.ensure_future(run_sync(_members, audience, scorer, request, limiter=request.app.state.journey_threads))
+        asked[question].add_done_callback(answered)
+    async with asyncio.timeout(PATIENCE):
+        return await asyncio.shield(asked[question])
+
+
 def _members(audience: str, scorer: Scorer, request: Request) -> tuple[str, Members]:
     """The task of a saved audience, and for each user of the snapshot whether they are in it; once for each release."""
     state = request.app.state
-    known: dict[str, tuple[str, Members]]
-    release_id, known = getattr(state, "journey_members", ("", {}))
-    if release_id != scorer.release.id or len(known) >= MOST_AUDIENCES:
+    known = _known_members(scorer, request)
+    if len(known) >= MOST_AUDIENCES:
         known = {}
     if audience not in known:
         rule = Rule(**get_ledger(request).audience(audience).rule)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+from datetime import UTC, datetime
+from typing import Annotated, Any, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 from starlette.convertors import Convertor, register_url_convertor
 
+from serving.auth import Keyring
 from serving.current import Current
+from serving.headers import conditional
 from serving.ledger import Ledger
 from serving.score_json import Answers
 from serving.scorer import Scorer
@@ -26,6 +29,17 @@ class AnyText(Convertor[str]):
 
 
 register_url_convertor("any", AnyText())
+
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "What you have is still right: its ETag was sent as `If-None-Match`."}}
+
+
+def score_answer(request: Request, body: str | bytes, scorer: Scorer) -> Response:
+    """Scores as JSON, which the caller may keep for a while, or 304 if the caller has them."""
+    fresh = (scorer.expires_at - datetime.now(UTC)).total_seconds()
+    status, headers, content = conditional(body.encode() if isinstance(body, str) else body, fresh, request.scope["headers"])
+    answer = Response(content, status)
+    answer.raw_headers = headers
+    return answer
 
 
 def get_current(request: Request) -> Current:
@@ -53,7 +67,12 @@ async def _answers(request: Request) -> Answers:
     return cast(Answers, request.app.state.answers)
 
 
+async def _keyring(request: Request) -> Keyring:
+    return cast(Keyring, request.app.state.keyring)
+
+
 CurrentPart = Annotated[Current, Depends(_current)]
 ScorerPart = Annotated[Scorer, Depends(_scorer)]
 LedgerPart = Annotated[Ledger, Depends(_ledger)]
+KeyringPart = Annotated[Keyring, Depends(_keyring)]
 AnswersPart = Annotated[Answers, Depends(_answers)]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from features.workspace import Workspace
 from serving.audience import InvalidRule, Rule, cut
 from serving.destinations.files import write_csv
+from serving.jobs import Jobs
 from serving.ledger import Ledger
 from serving.release import load_release
 from serving.work import work
@@ -223,9 +224,9 @@ def test_an_export_that_fails_is_told_and_the_worker_goes_on(releases, serve, wo
 
 
 def test_two_workers_never_run_the_same_job(tmp_path):
-    first, second = (Ledger(f"sqlite:///{tmp_path / 'ledger.db'}") for _ in range(2))
+    first, second = (Jobs(Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")) for _ in range(2))
     queued = {first.queue("export", {}).id for _ in range(6)}
-    taken = [ledger.claim().id for _ in range(3) for ledger in (first, second)]
+    taken = [jobs.claim().id for _ in range(3) for jobs in (first, second)]
     assert sorted(taken) == sorted(queued)
     assert first.claim() is None
 
@@ -246,13 +247,14 @@ def test_text_cannot_run_as_a_formula_and_numbers_stay_numbers(tmp_path):
 
 @pytest.mark.parametrize("fault", ["a directory", "not a database", "no place for it"])
 def test_without_its_ledger_the_service_scores_and_says_that_audiences_must_wait(published, serve, tmp_path, fault):
+    client = serve(published.root, tmp_path / "file" if fault == "no place for it" else tmp_path)
+    client.app.state.keyring.look()  # a service that could never look lets nobody in: see tests/faults/test_keys.py
     if fault == "a directory":
         (tmp_path / "ledger.db").mkdir()
     elif fault == "not a database":
         (tmp_path / "ledger.db").write_bytes(b"this is no database, " * 100)
     else:
         (tmp_path / "file").write_text("")
-    client = serve(published.root, tmp_path / "file" if fault == "no place for it" else tmp_path)
     named = {"task": "churn", "top_n": 5, "name": "vip"}
     for answer in (client.post(PATH, named), client.get(PATH), client.get(f"{PATH}/vip"), client.post(f"{PATH}/vip/exports"), client.get("/v1/jobs/x")):
         assert (answer.status, answer.headers["content-type"], answer.headers["retry-after"]) == (503, "application/problem+json", "30")
@@ -264,8 +266,9 @@ def test_without_its_ledger_the_service_scores_and_says_that_audiences_must_wait
 
 
 def test_a_ledger_that_comes_back_is_used_again(published, serve, tmp_path):
-    (tmp_path / "ledger.db").mkdir()
     client = serve(published.root, tmp_path)
+    client.app.state.keyring.look()
+    (tmp_path / "ledger.db").mkdir()
     assert client.get(PATH).status == 503
     (tmp_path / "ledger.db").rmdir()
     assert client.get(PATH).status == 200

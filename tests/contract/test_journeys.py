@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import socket
+import time
 from datetime import timedelta
 
 import pytest
 
-from serving.release import point_to
+from serving.ledger import Ledger
+from serving.pointer import point_to
 
 PATH = "/v1/journeys"
 FLAT = (str, int, float, bool, type(None))
@@ -84,10 +89,39 @@ def test_without_a_release_everybody_falls_back(serve, tmp_path, audience):
 
 
 def test_without_a_ledger_predictions_are_answered_and_audiences_fall_back(published, serve, tmp_path):
-    (tmp_path / "ledger.db").mkdir()
     client = serve(published.root, tmp_path)
+    client.app.state.keyring.look()
+    (tmp_path / "ledger.db").mkdir()
     assert branch(client, "at%20risk/user-000001")["status"] == "UNAVAILABLE"
     assert branch(client, "churn/nobody")["status"] == "NOT_FOUND"
+
+
+def test_a_ledger_that_hangs_keeps_no_journey_waiting(published, serve, tmp_path):
+    client = serve(published.root, tmp_path)
+    assert branch(client, "churn/nobody")["status"] == "NOT_FOUND"
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and says nothing
+        client.app.state.ledger = Ledger(f"postgresql://encore@127.0.0.1:{silent.getsockname()[1]}/encore")
+
+        async def story():
+            began, told = time.monotonic(), []
+            async with asyncio.TaskGroup() as group:
+                for number in range(20):
+                    group.create_task(ask(f"{PATH}/at-risk-{number % 5}/user-000001", told))
+            return time.monotonic() - began, told
+
+        async def ask(path, told):
+            async def send(message):
+                told.append(message)
+
+            async def receive():
+                return {"type": "http.request", "body": b"", "more_body": False}
+
+            await client.app({"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": [], "app": client.app}, receive, send)
+
+        seconds, told = asyncio.run(story())
+    bodies = [json.loads(message["body"]) for message in told if message["type"] == "http.response.body"]
+    assert [(body["branch"], body["status"]) for body in bodies] == [("fallback", "UNAVAILABLE")] * 20
+    assert seconds < 4, "each waits a second, and all the same one"
 
 
 def test_an_audience_asked_for_once_is_answered_while_the_ledger_is_away(published, serve, tmp_path):

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from serving.release import load_release
 from serving.schemas import ScoreBody, ScoresBody, score_body
 from serving.score_json import ScoreJson
+from serving.score_texts import rounded
 from serving.scorer import Scorer
 
 TASKS = ("repeat_order", "churn", "lookalike")
@@ -99,15 +101,16 @@ def test_any_number_is_written_to_the_last_bit(scorer, numbers, details):
     assert [answer] == documented(Scorer(one, timedelta(hours=48)), "churn", [one.users[0].decode()])
 
 
+@pytest.mark.parametrize("query", [("", "?reasons=false"), ("?reasons=true", "?reasons=1")], ids=["without reasons", "with reasons"])
 @pytest.mark.parametrize("task", TASKS)
-def test_the_short_way_and_the_documented_route_answer_alike(client, published, task):
+def test_the_short_way_and_the_documented_route_answer_alike(client, published, task, query):
     for user in [*list(published.snapshot.user_ids)[:40], "nobody", "a%2Fb", "%00", "%E9%A1%BE"]:
-        short, long = client.get(f"/v1/scores/{task}/{user}"), client.get(f"/v1/scores/{task}/{user}?reasons=false")
+        short, long = (client.get(f"/v1/scores/{task}/{user}{asked}") for asked in query)
         assert (short.status, short.json) == (long.status, long.json)
         assert short.headers.keys() == long.headers.keys()
-        assert {name: text for name, text in short.headers.items() if name != "x-request-id"} == {
-            name: text for name, text in long.headers.items() if name not in ("x-request-id", "content-length")
-        } | {"content-length": str(len(short.body))}
+        own = {"x-request-id", "content-length", "etag"}  # a tag is made of an answer's bytes, in which fields may stand in another order
+        assert {name: text for name, text in short.headers.items() if name not in own} == {name: text for name, text in long.headers.items() if name not in own}
+        assert short.headers["content-length"] == str(len(short.body))
 
 
 @pytest.mark.parametrize("user", ["known", "nobody", "a%2Fb", "%00", ""])
@@ -137,8 +140,51 @@ def test_both_ways_are_counted_alike(client, published):
 
 def test_many_ids_are_looked_up_as_one_is(scorer, published):
     ids = [*published.snapshot.user_ids[::7], *ODD, "zzz", "!", published.snapshot.user_ids[3], f"{published.snapshot.user_ids[3]}-and-more"]
-    assert scorer.rows(ids) == [scorer.row(user) if user and "\0" not in user and "\ud800" not in user else None for user in ids]
-    assert scorer.rows([]) == []
+    alone = [scorer.row(user) if user and "\0" not in user and "\ud800" not in user else None for user in ids]
+    assert scorer.rows(ids).tolist() == [-1 if row is None else row for row in alone]
+    plain = [user for user in ids if user.isascii() and user.isprintable()]
+    assert scorer.rows(plain).tolist() == [row for user, row in zip(ids, scorer.rows(ids).tolist(), strict=True) if user in plain]
+    assert scorer.rows([]).tolist() == []
+
+
+@pytest.mark.parametrize("kind", ["probability", "rank", "value", "date", "effect"])
+def test_many_are_written_as_one_is_whatever_the_prediction_is_of(scorer, kind):
+    """Of the columns of a real release, read as if they were another kind's, with details that have gaps."""
+    release, bundle = scorer.release, scorer.release.bundles["churn"]
+    stored = release.scores["churn"]
+    gaps = np.where(np.arange(len(stored.score)) % 3 == 0, np.nan, 1e-7 * np.arange(len(stored.score)))
+    scores = replace(stored, score=stored.score * 1e3 - 100, details={"median_days": gaps, 'a"b\\': stored.score})
+    bundles = {"churn": replace(bundle, about={**bundle.about, "kind": kind})}
+    prepared = ScoreJson(Scorer(replace(release, bundles=bundles, scores={"churn": scores}), timedelta(hours=48)), "churn")
+    ids = [*[user.decode() for user in release.users], *ODD]
+    assert json.loads(prepared.many(ids)) == {"scores": [json.loads(prepared.one(user)) for user in ids]}
+    assert json.loads(prepared.many([])) == {"scores": []}
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    values=st.lists(
+        st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.floats(0, 100), st.integers(0, 20_000).map(lambda half: half / 200)), max_size=20
+    )
+)
+def test_two_decimals_are_those_of_python(values):
+    assert rounded(np.array(values, dtype=np.float64)).tolist() == [round(value, 2) for value in values]
+
+
+def test_ids_that_json_has_to_escape_are_escaped_among_many(scorer):
+    release = scorer.release
+    rows = np.flatnonzero(~np.isnan(release.scores["churn"].score))[:3]
+    names = [b'a"quote', b"back\\slash", "\u987e\u5ba2".encode()]
+    one = {name: values[rows] for name, values in release.scores["churn"].columns().items()}
+    small = replace(
+        release, users=np.array(sorted(names)), stages=release.stages[rows], vectors=release.vectors[rows], bundles={"churn": release.bundles["churn"]},
+        scores={"churn": type(release.scores["churn"]).of(one)},
+    )  # fmt: skip
+    prepared, ids = ScoreJson(Scorer(small, timedelta(hours=48)), "churn"), [name.decode() for name in names]
+    answers = json.loads(prepared.many(ids))["scores"]
+    assert [answer["user_id"] for answer in answers] == ids
+    assert answers == [json.loads(prepared.one(user)) for user in ids]
+    assert {answer["status"] for answer in answers} == {"OK"}
 
 
 def test_the_serving_process_loads_no_engine_and_no_trainer(published):
@@ -147,3 +193,33 @@ def test_the_serving_process_loads_no_engine_and_no_trainer(published):
     loaded = set(json.loads(done.stdout))
     assert {"numpy", "pyarrow", "fastapi"} <= loaded
     assert not loaded & set(HEAVY)
+
+
+BODIES = [
+    {"user_ids": ["nobody"]},
+    {"user_ids": [""], "reasons": False},
+    {"user_ids": ["u"], "reasons": True},
+    {"user_ids": []},
+    {"user_ids": ["u"] * 1_001},
+    {"user_ids": [1]},
+    {"user_ids": ["u"], "other": 1},
+    {"user_ids": ["u"], "reasons": 1},
+    [],
+    b"{",
+    b"\xff",
+    b'{"user_ids": ["\\ud800"]}',
+    b'{"user_ids": ["a"], "user_ids": ["b"]}',
+    b"[" * 10_000,
+]
+
+
+@pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
+def test_many_by_the_short_way_are_answered_and_refused_as_by_the_documented_route(client, published, body):
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = {"content-type": "application/json"}
+    short = client.request("POST", "/v1/scores/churn", raw, headers)
+    long = client.request("POST", "/v1/scores/churn?", raw, {**headers, "content-type": "application/json; charset=utf-8"})
+    assert (short.status, short.json) == (long.status, long.json)
+    assert {name: short.headers[name] for name in short.headers if name not in ("x-request-id", "content-length")} == {
+        name: long.headers[name] for name in long.headers if name not in ("x-request-id", "content-length", "vary")
+    }

@@ -16,11 +16,13 @@ from features.aggregates import Part
 from features.engine import COMPILED_ONLY, compiled, connect, read_parquet
 from features.errors import UnknownName
 from features.events import EventLog, day_number
+from features.goods import Goods, goods_of
 from features.relational import collected, integers
 from features.shop import simulate
 from features.shopfile import Shop
 from features.snapshot import catalogue, parts_of
 from features.store import SnapshotStore, build_elsewhere
+from features.tile_columns import DIMENSIONS
 from features.tiles import Tiles, open_tiles, supply_of
 from features.vocabulary import EVENTS, LOG_SCHEMA, PRODUCT_SCHEMA
 from features.windows import Plan, Reader
@@ -56,9 +58,10 @@ def expected(tiles: Tiles, parts: list[Part]) -> dict[Part, Any]:
 
 
 def test_sql_on_duckdb_counts_the_same_integers_as_the_compiled_loops(tiles: Tiles) -> None:
-    parts = list(dict.fromkeys(parts_of(catalogue(SHOP, tiles.log.kinds))))
+    goods = [one for dimension in DIMENSIONS for one in goods_of(tiles.products, dimension)]
+    parts = list(dict.fromkeys(parts_of(catalogue(SHOP, tiles.log.kinds, [*goods, Goods("category", "wine", ("wine",))]))))
     here, there = expected(tiles, parts), counted(connect("duckdb://"), tiles, parts)
-    assert len(parts) > 180
+    assert len(parts) > 180 + len(goods) > 200
     assert [part for part in here if list(here[part]) != list(there[part])] == []
 
 
@@ -73,7 +76,7 @@ def test_a_snapshot_counted_elsewhere_has_the_same_bytes(tiles: Tiles, tmp_path:
 def test_sql_for_a_warehouse_parses_and_fits_its_limit(warehouse: str) -> None:
     events = ibis.table(ibis.Schema.from_pyarrow(LOG_SCHEMA), name="log")
     products = ibis.table({**ibis.Schema.from_pyarrow(PRODUCT_SCHEMA), "lasts": "int64"}, name="products")
-    parts = list(dict.fromkeys(parts_of(catalogue(SHOP, frozenset(EVENTS)))))
+    parts = list(dict.fromkeys(parts_of(catalogue(SHOP, frozenset(EVENTS), [Goods("brand", "dr_o", ("Dr. O'",))]))))
     sql = compiled(integers(events, products, AS_OF, parts, SHOP.interest), warehouse)
     assert isinstance(sqlglot.parse_one(sql, dialect=warehouse), sqlglot.exp.Select)
     assert all(f"part_{number}" in sql for number in range(len(parts)))

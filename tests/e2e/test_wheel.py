@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import encore
+from serving.migrations import REVISIONS
 
 PROJECT = Path(encore.__file__).parent
 
@@ -60,6 +63,15 @@ def test_it_works_elsewhere(installed: Path, tmp_path: Path) -> None:
     code = f"import {modules}; print(*(module.__file__ for module in ({modules})), sep='\\n')"
     origins = run([*python, "-c", code], tmp_path, PYTHONPATH=str(installed)).splitlines()
     assert [origin for origin in origins if not Path(origin).is_relative_to(installed)] == []
+
+
+def test_it_brings_an_older_ledger_up_to_date_elsewhere(installed: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as old:
+        old.execute("create table audiences (id varchar(36) primary key, name varchar(200) unique not null, rule json not null, created_at datetime not null)")
+    listed = run([sys.executable, "-P", "-m", "encore", "keys", "list", "--workspace", str(tmp_path)], tmp_path, PYTHONPATH=str(installed))
+    assert "last used" in listed
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as ledger:
+        assert ledger.execute("select version_num from encore_ledger_version").fetchall() == [(REVISIONS[-1],)]
 
 
 def test_it_ingests_elsewhere(installed: Path, tmp_path: Path) -> None:

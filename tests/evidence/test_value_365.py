@@ -18,7 +18,8 @@ from features.shopfile import Shop
 from features.sources.batch import Batch
 from features.store import SnapshotStore
 from features.tiles import Tiles, open_tiles
-from serving.release import point_to, write_release
+from serving.pointer import point_to
+from serving.release import write_release
 from training.buying import Worth
 from training.card import grade_of, model_card
 from training.evaluate_value import evaluate_value

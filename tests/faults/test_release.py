@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
 import pytest
-import uvicorn
 
 from features.errors import BundleRefused, NoRelease, ReleaseRefused
 from features.files import read_json, sha256_of, sha256_of_bytes, write_json
 from features.snapshot import Snapshot
-from serving.app import ServiceSettings, create_app
 from serving.arrow import read_arrow, write_arrow
 from serving.current import Current
-from serving.release import activate, check_in_child, check_release, current_id, load_release, point_to, rollback, write_release
-from serving.scorer import Scorer
+from serving.pointer import activate, check_in_child, current_id, point_to, rollback
+from serving.release import check_release, load_release, write_release
 
 TREES = "bundles/churn/trees_0.txt"
 GOOD_FOR = timedelta(hours=48)
@@ -55,7 +49,9 @@ def make_hashes_right(release):
         header["trees"] = [sha256_of(release / "bundles" / task / f"trees_{number}.txt") for number in range(len(header["trees"]))]
         write_json(release / "bundles" / task / "bundle.json", header)
         manifest["tasks"][task]["bundle"] = sha256_of(release / "bundles" / task / "bundle.json")
-    manifest["files"] = {str(file.relative_to(release)): sha256_of(file) for file in release.rglob("*") if file.is_file() and file.name != "release.json"}
+    files = [file for file in release.rglob("*") if file.is_file() and file.name != "release.json"]
+    manifest["files"] = {str(file.relative_to(release)): sha256_of(file) for file in files}
+    manifest["sizes"] = {str(file.relative_to(release)): file.stat().st_size for file in files}
     write_json(release / "release.json", manifest)
 
 
@@ -81,6 +77,7 @@ def models_of(published, tasks=("churn",)):
 
 @pytest.mark.parametrize("percent", [0, 2, 10, 25, 50, 75, 90, 99])
 def test_a_torn_model_is_refused_before_lightgbm_opens_it(release, percent, closed_to_lightgbm):
+    """F4, F5."""
     content = (release / TREES).read_bytes()
     (release / TREES).write_bytes(content[: len(content) * percent // 100])
     with pytest.raises(ReleaseRefused, match=r"trees_0\.txt' is missing or was changed"):
@@ -88,6 +85,7 @@ def test_a_torn_model_is_refused_before_lightgbm_opens_it(release, percent, clos
 
 
 def test_one_changed_digit_of_a_leaf_is_refused(release, closed_to_lightgbm):
+    """F4, F5."""
     text = (release / TREES).read_text()
     place = text.index("leaf_value=") + len("leaf_value=") + 4
     (release / TREES).write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :])
@@ -98,6 +96,7 @@ def test_one_changed_digit_of_a_leaf_is_refused(release, closed_to_lightgbm):
 @pytest.mark.parametrize("name", ["snapshot.arrow", "scores/churn.arrow", "bundles/churn/bundle.json"])
 @pytest.mark.parametrize("place", [0.0, 0.3, 0.7, 0.999])
 def test_one_flipped_bit_of_any_file_is_refused(release, name, place, closed_to_lightgbm):
+    """F4, F5."""
     content = bytearray((release / name).read_bytes())
     content[int(len(content) * place)] ^= 1
     (release / name).write_bytes(content)
@@ -107,6 +106,7 @@ def test_one_flipped_bit_of_any_file_is_refused(release, name, place, closed_to_
 
 @pytest.mark.parametrize("name", ["snapshot.arrow", "scores/churn.arrow", "bundles/churn/bundle.json", TREES, "release.json"])
 def test_a_missing_file_is_refused_by_name(release, name):
+    """F4, F5."""
     (release / name).unlink()
     with pytest.raises(ReleaseRefused, match=name.rpartition("/")[2]):
         load_release(release)
@@ -117,12 +117,14 @@ NO_MANIFESTS = [b"", b"{", b"[]", b"null", b'"text"', b"{}", b'{"format": 1}', b
 
 @pytest.mark.parametrize("content", NO_MANIFESTS)
 def test_a_manifest_that_is_none_is_refused(release, content):
+    """F4, F5."""
     (release / "release.json").write_bytes(content)
     with pytest.raises(ReleaseRefused):
         load_release(release)
 
 
 def test_a_torn_release_is_not_taken_up_and_the_old_one_answers_on(releases, published, serve, tmp_path):
+    """F4, F5."""
     point_to(releases, published.first)
     client = serve(releases, tmp_path)
     before = client.post("/v1/scores/churn", {"user_ids": list(published.snapshot.user_ids)}).json
@@ -142,6 +144,7 @@ def test_a_torn_release_is_not_taken_up_and_the_old_one_answers_on(releases, pub
 
 
 def test_a_model_whose_features_the_snapshot_lacks_is_refused_with_their_names(releases, published):
+    """F6."""
     gone = published.bundles["churn"].features[3:5]
     point_to(releases, published.first)
     current = Current(releases, GOOD_FOR)
@@ -166,6 +169,7 @@ def test_a_model_whose_features_the_snapshot_lacks_is_refused_with_their_names(r
 
 @pytest.mark.parametrize("change", ["a feature less", "a user more", "scores of fewer users"])
 def test_parts_that_do_not_fit_each_other_are_refused(release, change):
+    """F6."""
     manifest = read_json(release / "release.json")
     if change == "a feature less":
         manifest["features"].pop()
@@ -181,6 +185,7 @@ def test_parts_that_do_not_fit_each_other_are_refused(release, change):
 
 
 def test_features_are_found_by_name_when_the_snapshot_has_them_in_another_order(published, tmp_path):
+    """F6."""
     described = published.snapshot.manifest["features"][::-1]
     turned = Snapshot(published.snapshot.table, {**published.snapshot.manifest, "features": described})
     name = write_release(tmp_path, turned, models_of(published), SCORED)
@@ -192,6 +197,7 @@ def test_features_are_found_by_name_when_the_snapshot_has_them_in_another_order(
 
 
 def test_a_crash_while_writing_leaves_what_is_served_and_its_rest_is_swept_by_the_next_publication(releases, published):
+    """F7."""
     before = {path.name for path in releases.iterdir()}
     killed = """
 import os, pathlib, sys
@@ -211,6 +217,7 @@ with files.new_directory(root / "2030-01-01-0123456789ab") as new:
 
 
 def test_a_crash_between_writing_and_pointing_leaves_what_is_served(releases, published):
+    """F7."""
     write_release(releases, with_recipe(published, "new"), models_of(published), SCORED)
     assert current_id(releases) == published.second
 
@@ -219,6 +226,7 @@ def test_a_crash_between_writing_and_pointing_leaves_what_is_served(releases, pu
     "content", [b"", b"{", b'{"current": "2024', b"null", b"[]", b"{}", b'{"current": null}', b'{"current": 5, "previous": null}', b"\xff"]
 )
 def test_a_half_written_pointer_keeps_what_is_served_says_so_and_is_mended_by_publishing(releases, published, content):
+    """F7."""
     current = Current(releases, GOOD_FOR)
     current.refresh()
     (releases / "current.json").write_bytes(content)
@@ -231,6 +239,7 @@ def test_a_half_written_pointer_keeps_what_is_served_says_so_and_is_mended_by_pu
 
 
 def test_a_pointer_that_vanished_keeps_what_is_served(releases, published):
+    """F7."""
     current = Current(releases, GOOD_FOR)
     current.refresh()
     (releases / "current.json").unlink()
@@ -239,6 +248,7 @@ def test_a_pointer_that_vanished_keeps_what_is_served(releases, published):
 
 
 def test_the_pointer_is_the_old_one_or_the_new_one_and_never_half(releases, published):
+    """F7."""
     seen, stop = Counter(), threading.Event()
 
     def read():
@@ -257,6 +267,7 @@ def test_the_pointer_is_the_old_one_or_the_new_one_and_never_half(releases, publ
 
 
 def test_publishing_the_same_content_twice_gives_one_id_and_one_folder(releases, published):
+    """F7."""
     snapshot, models = published.snapshot, models_of(published)
     first = write_release(releases, snapshot, models, SCORED)
     inode, listed = (releases / first).stat().st_ino, sorted(releases.iterdir())
@@ -266,6 +277,7 @@ def test_publishing_the_same_content_twice_gives_one_id_and_one_folder(releases,
 
 
 def test_a_damaged_release_is_written_anew_when_its_content_is_published_again(releases, published):
+    """F7."""
     models = models_of(published)
     name = write_release(releases, published.snapshot, models, SCORED)
     (releases / name / TREES).write_bytes(b"torn")
@@ -278,6 +290,7 @@ def test_a_damaged_release_is_written_anew_when_its_content_is_published_again(r
 
 
 def test_a_model_that_crashes_lightgbm_is_refused_by_a_child_and_the_caller_lives(releases, release, published):
+    """F5, F6."""
     point_to(releases, published.first)
     text = (release / TREES).read_text()
     start = text.index("split_feature=")
@@ -289,6 +302,7 @@ def test_a_model_that_crashes_lightgbm_is_refused_by_a_child_and_the_caller_live
 
 
 def test_scores_that_are_not_the_models_are_refused_though_every_hash_is_right(release):
+    """F5, F6."""
     scores = {name: values.to_numpy(zero_copy_only=False).copy() for name, values in read_arrow(release / "scores/churn.arrow").items()}
     scores["score"][np.flatnonzero(~np.isnan(scores["score"]))[0]] += 1e-12
     rewrite(release / "scores/churn.arrow", {name: pa.array(values) for name, values in scores.items()})
@@ -298,6 +312,7 @@ def test_scores_that_are_not_the_models_are_refused_though_every_hash_is_right(r
 
 
 def test_a_changed_model_is_refused_by_its_golden_rows_though_every_hash_is_right(release):
+    """F5, F6."""
     text = (release / TREES).read_text()
     place = text.index("leaf_value=") + len("leaf_value=") + 4
     (release / TREES).write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :])
@@ -307,68 +322,16 @@ def test_a_changed_model_is_refused_by_its_golden_rows_though_every_hash_is_righ
 
 
 def test_a_check_that_hangs_is_ended_and_refused(release):
+    """F5, F6."""
     with pytest.raises(ReleaseRefused, match="could not be checked within 0 s"):
         check_in_child(release, timeout=0.01)
-
-
-# --- F8: a swap under load ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def live(releases, tmp_path):
-    """A real server on loopback over the releases; gives its port and its app."""
-    app = create_app(ServiceSettings(releases, f"sqlite:///{tmp_path / 'ledger.db'}", GOOD_FOR))
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", access_log=False))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1], app
-    server.should_exit = True
-    thread.join()
-
-
-def test_twenty_swaps_under_a_thousand_requests_lose_none_and_mix_none(live, releases, published):
-    port, app = live
-    users = list(published.snapshot.user_ids)
-    truth = {
-        name: {score.user_id: score.percentile for score in Scorer(load_release(releases / name), GOOD_FOR).score("churn", users)}
-        for name in (published.first, published.second)
-    }
-    stop = threading.Event()
-
-    def ask_many(worker):
-        answers, connection = [], http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        while not stop.is_set() or len(answers) < 250:
-            reasons = len(answers) % 5 == 0
-            body = json.dumps({"user_ids": users[worker * 50 : worker * 50 + 40], "reasons": reasons})
-            connection.request("POST", "/v1/scores/churn", body, {"content-type": "application/json"})
-            answer = connection.getresponse()
-            content = answer.read()
-            scores = json.loads(content)["scores"] if answer.status == 200 else []
-            used = {(score["release"], score["model_version"]) for score in scores}
-            right = len(used) == 1 and all(score["percentile"] == truth[score["release"]][score["user_id"]] for score in scores)
-            answers.append((answer.status, *used, right))
-        connection.close()
-        return answers
-
-    with ThreadPoolExecutor(4) as workers:
-        asked = [workers.submit(ask_many, worker) for worker in range(4)]
-        for number in range(20):
-            point_to(releases, (published.first, published.second)[number % 2])
-            app.state.current.refresh()
-            time.sleep(0.05)
-        stop.set()
-        answers = Counter(answer for each in asked for answer in each.result())
-    assert sum(answers.values()) >= 1_000
-    assert set(answers) == {(200, (published.first, "20"), True), (200, (published.second, "30"), True)}
-    assert app.state.current.swaps >= 20
 
 
 # --- F9: rollback ---------------------------------------------------------------------------------------------------
 
 
 def test_rollback_restores_the_scores_to_the_byte_and_again_returns(releases, published, serve, tmp_path):
+    """F9."""
     point_to(releases, published.first)
     client, users = serve(releases, tmp_path), {"user_ids": list(published.snapshot.user_ids)}
     before = client.post("/v1/scores/churn", users).body
@@ -384,6 +347,7 @@ def test_rollback_restores_the_scores_to_the_byte_and_again_returns(releases, pu
 
 
 def test_without_a_release_before_there_is_nothing_to_roll_back_to(releases, published):
+    """F9."""
     write_json(releases / "current.json", {"current": published.second, "previous": None})
     with pytest.raises(NoRelease, match="no previous release"):
         rollback(releases)
@@ -391,6 +355,7 @@ def test_without_a_release_before_there_is_nothing_to_roll_back_to(releases, pub
 
 
 def test_a_rollback_to_a_damaged_release_is_refused_and_changes_nothing(releases, published):
+    """F9."""
     (releases / published.first / TREES).write_bytes(b"torn")
     with pytest.raises(ReleaseRefused, match="what was served stays served"):
         rollback(releases)
@@ -402,6 +367,7 @@ def test_a_rollback_to_a_damaged_release_is_refused_and_changes_nothing(releases
 
 @pytest.mark.parametrize("name", ["model.pkl", "bundles/churn/trees_9.txt", "bundles/churn/.hidden", "scores/other.arrow"])
 def test_a_file_that_the_manifest_does_not_list_is_refused(release, name):
+    """F46."""
     (release / name).write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(ReleaseRefused, match="does not list"):
         load_release(release)
@@ -409,6 +375,7 @@ def test_a_file_that_the_manifest_does_not_list_is_refused(release, name):
 
 @pytest.mark.parametrize("name", [TREES, "snapshot.arrow", "release.json"])
 def test_a_link_out_of_the_release_is_refused_and_not_followed(release, tmp_path, name):
+    """F46."""
     outside = tmp_path / "outside"
     (release / name).rename(outside)
     (release / name).symlink_to(outside)
@@ -417,6 +384,7 @@ def test_a_link_out_of_the_release_is_refused_and_not_followed(release, tmp_path
 
 
 def test_a_folder_that_links_out_of_the_release_is_refused(release, tmp_path):
+    """F46."""
     (release / "bundles").rename(tmp_path / "outside")
     (release / "bundles").symlink_to(tmp_path / "outside")
     with pytest.raises(ReleaseRefused, match="leads out of the release"):
@@ -425,6 +393,7 @@ def test_a_folder_that_links_out_of_the_release_is_refused(release, tmp_path):
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "bundles/../../outside"])
 def test_a_path_out_of_the_release_is_refused_and_nothing_outside_is_read(release, name):
+    """F46."""
     (release.parent / "outside").write_text("outside")
     manifest = read_json(release / "release.json")
     manifest["files"][name] = sha256_of_bytes(b"outside")
@@ -435,6 +404,7 @@ def test_a_path_out_of_the_release_is_refused_and_nothing_outside_is_read(releas
 
 @pytest.mark.parametrize("task", ["../../outside", "../churn", "/outside"])
 def test_a_task_name_that_is_a_path_is_refused(release, task):
+    """F46."""
     manifest = read_json(release / "release.json")
     manifest["tasks"][task] = manifest["tasks"]["churn"]
     write_json(release / "release.json", manifest)
@@ -445,12 +415,14 @@ def test_a_task_name_that_is_a_path_is_refused(release, task):
 @pytest.mark.parametrize("name", ["../outside", "/etc", "2024/../..", "", "."])
 @pytest.mark.parametrize("field", ["current", "previous"])
 def test_a_pointer_out_of_the_folder_is_refused(releases, published, field, name):
+    """F46."""
     write_json(releases / "current.json", {"current": published.second, "previous": published.first, field: name})
     with pytest.raises((ReleaseRefused, NoRelease), match=r"damaged|no previous"):
         rollback(releases)
 
 
 def test_a_release_under_another_name_is_refused(releases, published):
+    """F46."""
     (releases / published.second).rename(releases / "2024-01-01-000000000000")
     with pytest.raises(ReleaseRefused, match=f"says that it is {published.second}"):
         load_release(releases / "2024-01-01-000000000000")

@@ -15,7 +15,7 @@ from datetime import timedelta
 import pytest
 
 from serving.current import Current
-from serving.release import point_to
+from serving.pointer import point_to
 
 SCORES, AUDIENCES = "/v1/scores/repeat_order", "/v1/audiences"
 MARKER = "secret-marker"

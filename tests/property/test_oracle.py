@@ -16,13 +16,18 @@ from types import ModuleType
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from features.bought import with_bought
 from features.events import EventLog
+from features.files import parquet_bytes, sha256_of_bytes
+from features.goods import goods_named
 from features.shopfile import Shop
 from features.snapshot import Snapshot, catalogue
+from features.sources.batch import canonical_products
 from features.store import SnapshotStore
 from features.tiles import open_tiles
 from features.vocabulary import EVENTS
@@ -125,16 +130,18 @@ def log_of(make_log: Callable[..., EventLog], oracle: ModuleType) -> Callable[..
 
 
 @pytest.fixture(scope="module")
-def snapshot_of(full_shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Snapshot]:
+def snapshot_of(full_shop: Shop, oracle: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Snapshot]:
     def snapshot(log: EventLog, as_of: date) -> Snapshot:
         folder = tmp_path_factory.mktemp("made")
-        return SnapshotStore(folder / "snapshots").get(open_tiles(log, full_shop, folder / "tiles"), as_of, threads=1)
+        tiles = open_tiles(log, full_shop, folder / "tiles")
+        return with_bought(SnapshotStore(folder / "snapshots").get(tiles, as_of, threads=1), tiles, [f"bought_{name}_365d" for name in oracle.GOODS])
 
     return snapshot
 
 
 def test_the_oracle_knows_every_feature_and_no_other(oracle, full_shop):
-    names = {oracle.meaning(feature.name)[0] for feature in catalogue(full_shop, frozenset(EVENTS))}
+    goods = goods_named([f"bought_{name}_365d" for name in oracle.GOODS], canonical_products(pd.DataFrame(oracle.PRODUCTS)))
+    names = {oracle.meaning(feature.name)[0] for feature in catalogue(full_shop, frozenset(EVENTS), goods)}
     assert names == oracle.MEANS.keys()
 
 
@@ -169,7 +176,7 @@ def is_same(seen: object, expected: Any, name: str) -> bool:
 
 def digest_of(snapshot: Snapshot) -> str:
     """Of the bytes of all values."""
-    return str(snapshot.manifest["sha256"])
+    return sha256_of_bytes(parquet_bytes(snapshot.table))
 
 
 @fewer

@@ -14,7 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from features import bought as bought_module
 from features import store as store_module
+from features.bought import most_bought, with_bought, with_most_bought
+from features.errors import SnapshotRefused
 from features.events import EventLog, day_number
 from features.files import read_json
 from features.shop import simulate
@@ -84,6 +87,62 @@ def test_threads_and_buckets_do_not_show(log, expected, tmp_path, threads, bucke
     tiles = open_tiles(log, SHOP, tmp_path / "tiles", bucket_events)
     assert len(tiles) > {500: 15, 2_000: 4, BUCKET_EVENTS: 0}[bucket_events]
     assert digests(tiles, tmp_path / "snapshots", threads) == expected
+
+
+@pytest.fixture(scope="module")
+def counted(tiles, tmp_path_factory) -> pa.Table:
+    """The last snapshot with the categories that most had bought: the reference for tiles cut up otherwise."""
+    return widest(tiles, tmp_path_factory.mktemp("counted"))
+
+
+def widest(tiles: Tiles, folder: Path) -> pa.Table:
+    return with_most_bought(SnapshotStore(folder).get(tiles, CUTOFFS[-1]), tiles).table
+
+
+@pytest.mark.parametrize("bucket_events", [500, 2_000])
+def test_goods_are_counted_alike_however_the_tiles_were_cut_up(log, counted, tmp_path, bucket_events):
+    assert counted.column_names[-1].startswith("bought_category_")
+    cut_up = open_tiles(log, SHOP, tmp_path / "tiles", bucket_events)
+    pd.testing.assert_frame_equal(widest(cut_up, tmp_path / "snapshots").to_pandas(), counted.to_pandas())
+
+
+def test_counts_of_goods_follow_the_users_of_a_snapshot(batch, log, tiles, counted, tmp_path):
+    """A sample has those of its users, who is suppressed has none, and the recipe says that they are there."""
+    names = [name for name in counted.column_names if name.startswith("bought_")]
+    part = read_snapshot(SnapshotStore(tmp_path).build(tiles, CUTOFFS[-1:], share=0.5)[0])
+    wide = with_bought(part, tiles, [*names, "orders_count"])
+    everybody = counted.to_pandas().set_index("user_id")
+    pd.testing.assert_frame_equal(wide.frame[names], everybody.loc[part.user_ids, names])
+    assert wide.feature_names == [*part.feature_names, *names]
+    assert wide.manifest["recipe"] != part.manifest["recipe"]
+    assert with_bought(wide, tiles, names) is wide
+    silent = EventLog(tmp_path / "log", "UTC", "EUR")
+    silent.append(batch)
+    gone = everybody.index[everybody[names].sum(axis=1) > 0][0]
+    silent.bury([gone], "suppressed")
+    left = with_bought(SnapshotStore(tmp_path / "left").get(others := open_tiles(silent, SHOP, tmp_path / "tiles"), CUTOFFS[-1]), others, names)
+    pd.testing.assert_frame_equal(left.frame[names], everybody.loc[everybody.index != gone, names])
+
+
+def test_a_snapshot_of_another_log_is_refused(tiles, tmp_path):
+    snapshot = SnapshotStore(tmp_path / "snapshots").get(tiles, CUTOFFS[-1])
+    other = EventLog(tmp_path / "log", "UTC", "EUR")
+    other.append(simulate(users=20, days=160, seed=4).batch)
+    with pytest.raises(SnapshotRefused, match="it lacks"):
+        with_bought(snapshot, open_tiles(other, SHOP, tmp_path / "tiles"), ["bought_category_care_0_365d"])
+
+
+@pytest.mark.parametrize("as_of", CUTOFFS)
+def test_the_goods_chosen_are_those_that_most_had_bought_by_then(tiles, monkeypatch, as_of):
+    """Against a plain count; what happens or becomes known later does not matter."""
+    monkeypatch.setattr(bought_module, "FEWEST", 5)
+    bought = tiles.before(as_of).keys("purchases").merge(tiles.products.to_pandas(), left_on="key", right_on="product_id")
+    buyers = bought.groupby("category")["user_id"].nunique()
+    buyers = buyers[buyers >= 5].sort_index().sort_values(ascending=False, kind="stable")
+    assert len(buyers) > 10
+    for most in (3, 10, 100):
+        named = sorted(f"bought_category_{category.replace('-', '_')}_365d" for category in buyers.index[:most])
+        assert most_bought(tiles, as_of, most=most) == named
 
 
 def test_a_sample_has_the_vectors_of_the_whole_and_is_part_of_every_larger_one(tiles, expected, tmp_path):

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, fisher_exact, mannwhitneyu
 
+from features.bought import with_most_bought
 from features.errors import NoUsableData, UnknownName
 from features.events import EventLog
 from features.shop import simulate
@@ -243,6 +244,19 @@ def test_what_defines_a_seed_is_said_feature_by_feature(snapshot: Snapshot, tile
     assert "interest_weak_90d" in reasons
     assert not {"orders_revenue", "orders_count", "attributes_age"} & {*reasons}
     assert list(reasons) == [name for name in snapshot.feature_names if name in reasons]
+
+
+def test_who_is_chosen_by_one_category_may_be_described_by_the_others(snapshot: Snapshot, tiles: Tiles) -> None:
+    """But who is chosen by purchases of anything is described by those of no category."""
+    wide = with_most_bought(snapshot, tiles)
+    chosen, *others = [name for name in wide.feature_names if name.startswith("bought_")]
+    assert len(others) > 5
+    seed = seed_where(wide, wide.frame[chosen] > 0, kind="rule", columns=[chosen])
+    assert list(defining_features(seed, wide.feature_names, wide, tiles)) == [chosen]
+    everything = seed_where(wide, drawn(wide), kind="rule", columns=["products_products"])
+    reasons = defining_features(everything, wide.feature_names, wide, tiles)
+    assert all("made of the same counts (purchases)" in reasons[name] for name in (chosen, *others))
+    assert "orders_revenue" not in reasons
 
 
 def test_a_layer_is_defined_by_all_that_it_looks_at(snapshot: Snapshot, tiles: Tiles) -> None:

@@ -102,7 +102,7 @@ def test_the_events_behind_a_value(workspace: Callable[..., Workspace]) -> None:
     ingest_sources(place)
     shop = place.shop()
     log = place.log(shop)
-    feature, known = named("orders_revenue_30d", shop, log.kinds)
+    feature, known = named("orders_revenue_30d", shop, log.kinds, log.products())
     rows = rows_of(log, "anna", date(2024, 3, 6))
     assert behind(feature, known, rows, date(2024, 3, 6), shop)["value_cents"].tolist() == [550, 1000]
     with pytest.raises(NoUsableData, match="Nothing is known of the user 'Anna' before 2024-03-06"):

@@ -90,5 +90,5 @@ def test_the_members_of_before_are_gone_through_once_and_not_for_each_member():
 def test_no_audience_is_left_of_a_seed_that_was_deleted_meanwhile(tmp_path):
     ranking = Ranking(date(2024, 3, 1), np.array(["a", "b"], dtype=object), np.array([1.0, 2.0]), np.array([10.0, 20.0]), [])
     with pytest.raises(UnknownName):
-        make_audience(open_workspace(tmp_path, {}), "gone", ranking, Dial(size=1))
+        make_audience(open_workspace(tmp_path, {}), "gone", ranking, Dial(size=1), np.arange(3.0))
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".csv", ".parquet")]

@@ -26,8 +26,9 @@ from features.snapshot import Snapshot
 from features.store import SnapshotStore
 from features.tiles import Tiles, open_tiles
 from features.workspace import Workspace, open_workspace
+from training.lookalike.match import form_of, matched
 from training.lookalike.rules import conditions_of, holds
-from training.lookalike.seed import Seed, SeedRefused, candidates_of, matched, named_now, seed_digest
+from training.lookalike.seed import Seed, SeedRefused, candidates_of, named_now, seed_digest
 from training.lookalike.seed_report import coherence, headlines, overlap, seed_report
 from training.lookalike.seed_request import SeedRequest, make_requested, open_seed, requested
 from training.lookalike.seed_sources import Given, campaigns_in, read_list
@@ -135,10 +136,10 @@ def test_of_a_list_each_known_user_counts_once_and_the_others_are_told_apart(mak
     assert found.users == tuple(names(31))
     # u000 and u001 are given twice, and the browser is u001 once more.
     assert found.counts == {
-        "given": 40, "blank": 1, "duplicates": 3, "linked": 1, "by_hash": 0, "deleted": 1, "suppressed": 1, "later": 1, "unknown": 2,
+        "given": 40, "blank": 1, "duplicates": 3, "linked": 1, "by_hash": 0, "pointed": 0, "deleted": 1, "suppressed": 1, "later": 1, "unknown": 2,
         "addresses_unknown": 0, "matched": 31,
     }  # fmt: skip
-    assert found.unknown == ("nobody", "nobody else")
+    assert (found.unknown, found.rows) == (("nobody", "nobody else"), (39, 40))
     assert sum(found.counts[name] for name in ("blank", "duplicates", "deleted", "suppressed", "later", "unknown", "matched")) == found.counts["given"]
 
 
@@ -223,7 +224,15 @@ def test_a_date_that_nobody_asked_for_may_look_as_it_likes(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("", "is empty"), ("user_id\n", "no value"), ("colour,size\nred,3\n", "--column"), ("user_id,date\na,soon\n", "2026-06-01"), (b"\xff\xfe", "UTF-8")],
+    [
+        ("", "is empty"),
+        ("user_id\n", "no value"),
+        ("user_id,name,user_id\na,x,b\n", "2 columns are called 'user_id'"),
+        ("id,date,date\na,2024-02-01,2024-02-02\n", "2 columns"),
+        ("colour,size\nred,3\n", "--column"),
+        ("user_id,date\na,soon\n", "2026-06-01"),
+        (b"\xff\xfe", "UTF-8"),
+    ],
 )
 def test_a_file_that_is_no_list_is_refused_with_what_to_give(text: str | bytes, says: str, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -333,6 +342,40 @@ def test_a_list_of_receivers_gives_the_same_seed_as_the_campaign(fifty: Made) ->
     assert own.users == tuple(names(35))
 
 
+def test_who_bought_on_the_day_of_receipt_alone_is_neither_in_the_seed_nor_a_negative(make: Callable[..., Made]) -> None:
+    same_day = [*order("u036", "02-01", "big"), *order("u037", "02-01", "big"), *order("u037", "02-04", "big")]
+    shop = make([*FIFTY, *same_day])
+    seed = shop.seed(campaign="try", bought=("big",), within=WITHIN, excluded=listed(["u090"]))
+    assert seed.users == (*names(36), "u037"), "u037 bought again after it"
+    assert "u036" not in seed.negatives
+    assert seed.excluded == ("u036", "u090")
+    report = seed_report(seed, shop.at(RECEIPT), ["orders_count"])
+    assert any(line.startswith("1 receivers bought on the day of receipt") for line in report["warnings"])
+
+
+def test_who_is_listed_twice_received_it_on_the_first_of_the_days(fifty: Made) -> None:
+    late = 19754 + 7  # u000 to u034 bought on the sixth of February, five days after the first receipt and before the second
+    given_twice = listed([*names(50), " u000 "], (*(19754,) * 50, late))
+    for asked in (given_twice, listed([*given_twice.ids][::-1], (given_twice.days or ())[::-1])):
+        assert fifty.seed(listed=asked, bought=("big",), within=WITHIN).users == tuple(names(36))
+
+
+def test_ids_that_a_spreadsheet_wrote_as_numbers_are_found_where_all_look_so(make: Callable[..., Made]) -> None:
+    shop = make([event for number in range(1, 101) for event in order(str(number), "01-10")])
+    at = shop.at(AS_OF)
+    found = matched([f"{number}.0" for number in range(1, 41)], at, shop.tiles)
+    assert (found.counts["matched"], found.counts["pointed"], found.counts["unknown"]) == (40, 40, 0)
+    assert matched(["1.0", "2.0", "x"], at, shop.tiles).users == (), "one that does not look so: nothing is guessed"
+    report = seed_report(shop.seed(listed=listed([f"{number}.0" for number in range(1, 41)])), at, ["orders_count"])
+    assert any("written as 123.0" in line for line in report["warnings"])
+    named = make([event for name in ("1.0", *names(40)) for event in order(name, "01-10")])
+    assert matched(["1.0"], named.at(AS_OF), named.tiles).users == ("1.0",)
+
+
+def test_a_receipt_in_the_future_is_refused(fifty: Made) -> None:
+    assert "complete only until 2024-03-01: a seed of the future" in fifty.refused(listed=listed(names(50), (20_500,) * 50), within=WITHIN)[0]
+
+
 def test_the_days_to_buy_must_be_over(fifty: Made) -> None:
     with pytest.raises(LabelWindowOpen, match="2024-03-02"):
         fifty.seed(campaign="try", bought=("big",), within=30)
@@ -364,7 +407,7 @@ def test_the_converted_of_the_simulated_shop_resemble_what_was_planted(place: Wo
     )
     likeness = simulated.truth["likeness"]
     assert seed.as_of == simulated.start + timedelta(days=160)
-    assert {*seed.users} | {*seed.negatives} == {*simulated.truth.index[simulated.truth["sampled"]]} & {*snapshot.user_ids}
+    assert {*seed.users} | {*seed.negatives} | {*seed.excluded} == {*simulated.truth.index[simulated.truth["sampled"]]} & {*snapshot.user_ids}
     assert likeness[list(seed.users)].mean() > likeness[list(seed.negatives)].mean() + 0.1
 
 
@@ -377,24 +420,42 @@ def test_a_seed_from_the_future_is_refused(fifty: Made) -> None:
     assert "after the receipt" in fifty.refused(listed=listed(names(50)), received=RECEIPT, as_of=date(2024, 2, 2))[0]
 
 
+def test_a_rule_may_speak_of_the_goods_that_users_bought(fifty: Made) -> None:
+    """An order that was cancelled does not count; a name that is nearly one is said."""
+    made = fifty.seed(rule="bought_category_launch_365d >= 1", candidates="bought_category_old_365d >= 1")
+    assert made.users == tuple(names(38))
+    assert made.how["candidate_columns"] == ["bought_category_old_365d"]
+    (problem,) = fifty.refused(rule="bought_category_lunch_365d >= 1")
+    assert "Did you mean 'bought_category_launch_365d'" in problem
+
+
 def test_a_seed_that_is_everybody_is_refused(fifty: Made) -> None:
     (problem,) = fifty.refused(rule="orders_count >= 1")
     assert problem.startswith("the seed is everybody: all 101 users")
 
 
-def test_unknown_ids_are_shown_with_share_and_examples(fifty: Made) -> None:
-    problems = fifty.refused(listed=listed(["x1", "x2", "x3", *names(1)]))
-    assert "3 of 4 different ids (75%) are unknown to the log, such as 'x1', 'x2', 'x3'" in problems[0]
-    assert "'u000'" in problems[0]
-    assert "1 users are in the seed, at least 30 are needed" in problems[1]
+def test_unknown_ids_are_told_by_share_rows_and_form_and_named_only_in_the_examples(fifty: Made) -> None:
+    with pytest.raises(SeedRefused) as caught:
+        fifty.seed(listed=listed(["x1", "", "secret-2", "x3", *names(1)]), negatives=listed(["u000"]))
+    told = caught.value
+    assert told.problems[0].startswith("1 user(s) are both in the seed and among the negatives")
+    assert "3 of 4 different ids (75%) are unknown to the log, such as those in rows 1, 3, 4 of the list; its own have the form a999" in told.problems[1]
+    assert "1 users are in the seed, at least 30 are needed" in told.problems[2]
+    assert not [one for one in ("x1", "secret", "u000", "u001") if one in str(told)], "the text goes into logs and over HTTP"
+    assert told.examples == ["Unknown are such as 'x1', 'secret-2', 'x3'; the log has such as 'new', 'u000', 'u001'.", "In both lists: 'u000'."]
     assert fifty.refused(listed=listed(["x"]))[1].startswith("nobody matched")
 
 
+def test_the_form_of_an_id_does_not_tell_it() -> None:
+    assert (form_of("dog-123"), form_of("Zo\u00eb_7"), form_of("a" * 3)) == ("aaa-999", "Aaa_9", "aaa")
+
+
 def test_addresses_that_match_nobody_are_explained_and_not_shown(fifty: Made) -> None:
-    problem = fifty.refused(listed=listed(["ann@shop.test", "x" * 64]))[0]
-    assert "'a***@shop.test'" in problem
-    assert "ann@" not in problem
-    assert "Shopify" in problem
+    with pytest.raises(SeedRefused) as caught:
+        fifty.seed(listed=listed(["ann@shop.test", "x" * 64]))
+    assert "'a***@shop.test'" in caught.value.examples[0]
+    assert "ann@" not in str([caught.value, caught.value.examples])
+    assert "Shopify" in caught.value.problems[0]
     seed = fifty.seed(listed=listed([*names(40), "ann@shop.test"]))
     assert any("1 addresses or hashes match nobody" in line for line in seed_report(seed, fifty.at(AS_OF), ["orders_count"])["warnings"])
 

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from features.bought import with_bought
+from features.tiles import open_tiles
+
 AS_OF = date(2024, 3, 1)
 PRODUCTS = [
     {"product_id": "soap", "category": "bath", "brand": "acme", "department": "care"},
@@ -97,6 +100,18 @@ def test_shares_of_favourite_category_brand_and_department(user):
     assert (seen["products_top_category_share"], seen["products_top_brand_share"]) == (3 / 4, 3 / 4)
     assert seen["products_bought_again"] == 1 / 3
     assert seen["products_category_entropy"] == pytest.approx(0.562335, abs=1e-6)  # of 3/4 and 1/4
+
+
+def test_purchases_of_a_category_in_a_year_however_it_is_spelt(make_log, make_snapshot, shop, tmp_path):
+    bought = [line(1, "2023-02-28", "soap"), line(2, "2023-03-02", "soap"), line(2, "2023-03-02", "gel"), line(3, "2024-02-10", "pan", quantity=4)]
+    cancel = {"event": "order_cancelled", "order_id": "o4", "occurred_at": "2024-02-20T09:00"}
+    log = make_log([*bought, order(4, "2024-02-10"), line(4, "2024-02-10", "gel"), cancel], [*PRODUCTS[:1], {**PRODUCTS[1], "category": "BATH "}, PRODUCTS[2]])
+    names = ["bought_category_bath_365d", "bought_category_pans_365d", "bought_brand_acme_365d", "bought_department_care_365d", "bought_category_wine_365d"]
+    tiles = open_tiles(log, shop, tmp_path)
+    before, after = (with_bought(make_snapshot(log, as_of), tiles, names) for as_of in (date(2024, 2, 20), AS_OF))
+    assert after.frame.loc["u", names].tolist() == [2, 1, 2, 2, 0]  # lines, not pieces; a year and two days ago is too long ago
+    assert before.frame.loc["u", names].tolist() == [4, 1, 3, 4, 0]  # a day before: not yet cancelled, and the first was within a year
+    assert after.manifest["features"][-5]["meaning"] == "purchases of the brand 'acme' in the last 365 days"
 
 
 def test_discounts_and_coupons_as_shares_of_spending(user):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -69,7 +71,7 @@ def seed(
         name, lists[0], rule, campaign, tuple(bought or ()), tuple(bought_category or ()), within, _date(received), _date(as_of), lists[1], lists[2],
         tuple(defined_by or ()), candidates, keep_days,
     )  # fmt: skip
-    with step("seed", name=name) as found:
+    with step("seed", name=name) as found, _examples_shown():
         made, report = make_requested(place, request, _today())
         found |= {"users": len(made.users), "negatives": len(made.negatives), "digest": made.digest[:16]}
     typer.echo("\n".join([*headlines(report), f"Next: encore lookalike contrast {name}"]))
@@ -121,10 +123,11 @@ def run_contrast(workspace: Workspace, name: str, against: str | None = None, by
 
 def contrast_of(workspace: Workspace, name: str, today: date, against: Against | None = None, by: tuple[str, ...] = ()) -> Contrast:
     """The contrast of a kept seed with its report, and where two factors are given the cut by them, as JSON."""
+    from features.bought import with_most_bought
     from training.lookalike.contrast import contrast_seed
     from training.lookalike.cut import cut
     from training.lookalike.defining import defining_features
-    from training.lookalike.seed import mask_of, rest_of
+    from training.lookalike.seed import mask_of, rest_of, spoken_of
     from training.lookalike.seed_report import seed_report
     from training.lookalike.seed_request import clean, open_seed
 
@@ -133,7 +136,7 @@ def contrast_of(workspace: Workspace, name: str, today: date, against: Against |
     tiles = workspace.tiles(workspace.shop())
     clean(workspace, tiles, today)
     made = open_seed(workspace, tiles, name, today)
-    snapshot = workspace.snapshots.get(tiles, made.as_of)
+    snapshot = with_most_bought(workspace.snapshots.get(tiles, made.as_of), tiles, " ".join(spoken_of(made)))
     defining = defining_features(made, snapshot.feature_names, snapshot, tiles)
     told = contrast_seed(made, snapshot, defining, against)
     told["seed_report"] = seed_report(made, snapshot, [feature for feature in snapshot.feature_names if feature not in defining])
@@ -160,11 +163,25 @@ def suggest(
     typer.echo("\n".join([f"seed: {found['seed']}", *found["why"], found["next"]]))
 
 
-def forget(name: Name, workspace: WorkspaceOption = None) -> None:
-    """Delete a seed with its ids. Reports that were made of it stay: they name nobody."""
-    from training.lookalike.seed_store import delete_seed
+@contextmanager
+def _examples_shown() -> Iterator[None]:
+    """A refusal may show a person at the command line some of the ids it speaks of; its text, which is logged, may not."""
+    from training.lookalike.seed import SeedRefused
 
-    delete_seed(open_workspace(workspace).root / "seeds", name)
+    try:
+        yield
+    except SeedRefused as error:
+        typer.echo("\n".join(error.examples), err=True, nl=bool(error.examples))
+        raise
+
+
+def forget(name: Name, workspace: WorkspaceOption = None) -> None:
+    """Delete a seed with its ids, its audiences and their files, and take its model out of service. Reports stay: they name nobody."""
+    try:
+        from training.lookalike.retire import forget_seed
+    except ModuleNotFoundError as error:
+        raise MissingExtra("train", error.name) from None
+    forget_seed(open_workspace(workspace), name)
     log.info("deleted", extra={"facts": {"seed": name}})
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from features.aggregates import ChangePart, GapPart
+from features.aggregates import ChangePart, GapPart, KeyPart
+from features.bought import features_bought
 from features.snapshot import Snapshot, catalogue
 from features.tiles import Tiles
 from features.view import Derived, Feature
@@ -21,6 +22,7 @@ CAMPAIGN_COLUMNS = frozenset(
     {"campaigns", "held_outs", "received", "kept_out", "redeemed", "clicked", "opens", "clicks", "unsubscriptions", "samples", "redemptions"}
     | {"coupons_received", "coupons_applied", "coupons_denied", "coupon_types", "coupon_orders", "coupon_cents", "touch_campaign"}
 )
+OF_GOODS = " of "  # in the name of what is counted of single goods: purchases of category COSMETICS
 # A layer looks at more than it declares: what a shop may lack is not among the inputs of `views.layers`.
 BEHIND_LAYERS = ("activity_active_days_90d", "discounts_full_price_share")
 
@@ -32,7 +34,7 @@ def defining_features(seed: Seed, names: Sequence[str], snapshot: Snapshot, tile
     that campaigns leave behind; and any that alone tells the seed from the rest with an AUC above .95, and where it is made
     of one tile column, the others that are made of that one alone.
     """
-    known = {feature.name: feature for feature in catalogue(tiles.shop, tiles.log.kinds)}
+    known = {feature.name: feature for feature in [*catalogue(tiles.shop, tiles.log.kinds), *features_bought(names, tiles)]}
     columns = {name: tile_columns(name, known, tiles.shop.interest) for name in known}
     reasons: dict[str, str] = {}
     for asked in (*seed.how.get("columns", ()), *seed.how.get("candidate_columns", ())):
@@ -40,7 +42,7 @@ def defining_features(seed: Seed, names: Sequence[str], snapshot: Snapshot, tile
         what = f"the {'seed' if is_rule else 'candidate filter'} is defined by {asked}"
         if asked in names:
             reasons.setdefault(asked, what)
-        _add(reasons, names, columns, columns.get(asked, frozenset({"orders"} if asked == "stage" else ())), what)
+        _add(reasons, names, columns, _narrowest(columns.get(asked, frozenset({"orders"} if asked == "stage" else ()))), what)
     if seed.how.get("kind") in ("campaign", "receivers"):
         _add(reasons, names, columns, CAMPAIGN_COLUMNS, "the seed comes from a campaign, and campaigns are sent to chosen users", whole=True)
     for name, auc in telling(seed, [name for name in names if name not in reasons], snapshot).items():
@@ -49,6 +51,11 @@ def defining_features(seed: Seed, names: Sequence[str], snapshot: Snapshot, tile
             alike = [one for one in names if columns.get(one) == columns[name]]
             _add(reasons, alike, columns, columns[name], f"{name} defines the seed")
     return {name: reasons[name] for name in names if name in reasons}
+
+
+def _narrowest(columns: frozenset[str]) -> frozenset[str]:
+    """Of the columns of a feature those of single goods, if it counts such: who is chosen by one category may be described by others."""
+    return frozenset(column for column in columns if OF_GOODS in column) or columns
 
 
 def _add(reasons: dict[str, str], names: Sequence[str], columns: Mapping[str, frozenset[str]], out: Iterable[str], why: str, whole: bool = False) -> None:
@@ -76,10 +83,12 @@ def _filled(values: npt.NDArray[np.float64], end: float) -> npt.NDArray[np.float
 
 
 def tile_columns(name: str, known: Mapping[str, Feature], interest: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
-    """The tile columns that a feature is made of in the end; gaps are made of orders, an interest level of what it adds up."""
+    """The tile columns that a feature is made of in the end; gaps are made of orders, an interest level of what it adds up, and what
+    counts single goods of these too."""
     feature = known[name]
     if isinstance(feature.column.source, Derived):
         inputs = (*feature.column.source.inputs, *(BEHIND_LAYERS if name == "layers_layer" else ()))
         return frozenset(column for one in inputs if one in known for column in tile_columns(one, known, interest))
     named = ("orders" if isinstance(part, GapPart) else part.name if isinstance(part, ChangePart) else part.column for part in feature.parts)
-    return frozenset(column for one in named for column in ([EVENTS[event][0] for event in interest[one]] if one in interest else [one]))
+    of_goods = {f"{part.column}{OF_GOODS}{part.dimension} {part.value}" for part in feature.parts if isinstance(part, KeyPart) and part.value is not None}
+    return frozenset(column for one in named for column in ([EVENTS[event][0] for event in interest[one]] if one in interest else [one])) | of_goods

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from features.bought import BOUGHT_CODE, with_bought, with_most_bought
 from features.errors import NoUsableData
 from features.files import code_digest, digest_of
 from features.logs import step
@@ -26,14 +27,18 @@ from training.blend import Vector
 from training.bundle import Bundle
 from training.evidence import importance
 from training.examples import Examples
+from training.lookalike.afterwards import afterwards
+from training.lookalike.base_rate import bands_of
 from training.lookalike.contrast import Contrast, contrast_seed
 from training.lookalike.defining import defining_features
 from training.lookalike.methods import Rules, fit_likeness, in_blocks
 from training.lookalike.population import Population, population
 from training.lookalike.proof import Proof, prove
 from training.lookalike.reach import Dial, reach_curve, similarity
-from training.lookalike.seed import Seed, candidates_of, mask_of, named_now
+from training.lookalike.recall import MAIN
+from training.lookalike.seed import Seed, candidates_of, mask_of, named_now, spoken_of
 from training.lookalike.seed_report import seed_report
+from training.lookalike.seed_request import WITHIN
 from training.models import fold_of
 from training.pack import make_bundle
 from training.task import AskedTask, Task
@@ -59,7 +64,7 @@ class Expansion:
     """A seed's model and everything that is known of it.
 
     contrast: with the seed's report in it. importance: feature -> mean absolute share of the score. key: digest of all that
-    shapes the model.
+    shapes the model. afterwards: what the tenth of the candidates who were most alike on the seed's date did later.
     """
 
     seed: Seed
@@ -69,6 +74,7 @@ class Expansion:
     importance: Mapping[str, float]
     ranking: Ranking
     key: str
+    afterwards: Mapping[str, Any] | None
 
 
 def task_of(seed: Seed) -> Task:
@@ -90,7 +96,7 @@ def expand(workspace: Workspace, tiles: Tiles, seed: Seed, as_of: date) -> Expan
     Raises:
         NoUsableData: the seed is too small or nobody is left to rank, with what to do.
     """
-    then = workspace.snapshots.get(tiles, seed.as_of)
+    then = with_most_bought(workspace.snapshots.get(tiles, seed.as_of), tiles, " ".join(spoken_of(seed)))
     defining = defining_features(seed, then.feature_names, then, tiles)
     names = tuple(name for name in then.feature_names if name not in defining)
     with step("contrast", seed=seed.name):
@@ -108,19 +114,23 @@ def expand(workspace: Workspace, tiles: Tiles, seed: Seed, as_of: date) -> Expan
         bundle = make_bundle(asked, examples, tiles, names, lambda rows: fit_likeness(people, proof.choice.parts))
         of_seed = unseen_scores(people, proof.choice.parts)
     origin = {"name": seed.name, "digest": seed.digest, "as_of": seed.as_of.isoformat(), "users": len(seed.users), "negatives": len(seed.negatives)}
+    before = in_blocks(bundle.scores, then.matrix(bundle.features)[candidates_of(seed, then)])
     more = {"seed": origin, "seed_scores": np.quantile(of_seed, PERCENTS).tolist(), "left_out": defining, "parts": list(proof.choice.parts)}
+    more["bands"] = bands_of(before, of_seed).tolist()  # on the seed's date: later everybody's level may have moved
     bundle = replace(bundle, about={**bundle.about, **more})
-    return Expansion(seed, bundle, proof, contrast, importance(bundle, examples), rank(workspace, tiles, seed, bundle, as_of), key_of(seed, tiles))
+    now, later = rank(workspace, tiles, seed, bundle, as_of), later_of(tiles, seed, then, bundle)
+    return Expansion(seed, bundle, proof, contrast, importance(bundle, examples), now, key_of(seed, tiles), later)
 
 
 def check_size(workspace: Workspace, tiles: Tiles, seed: Seed, as_of: date, size: int) -> None:
     """Raises NoUsableData where a seed has fewer candidates as of a date than the audience is to have."""
-    Dial(size=size).of(np.zeros(int(candidates_of(named_now(seed, tiles), workspace.snapshots.get(tiles, as_of)).sum())))
+    now = with_bought(workspace.snapshots.get(tiles, as_of), tiles, spoken_of(seed))
+    Dial(size=size).of(np.zeros(int(candidates_of(named_now(seed, tiles), now).sum())))
 
 
 def rank(workspace: Workspace, tiles: Tiles, seed: Seed, bundle: Bundle, as_of: date) -> Ranking:
     """The candidates as they are at a date, by a model that was fitted before."""
-    now = workspace.snapshots.get(tiles, as_of)
+    now = with_bought(workspace.snapshots.get(tiles, as_of), tiles, [*bundle.features, *spoken_of(seed)])
     rows = candidates_of(named_now(seed, tiles), now)
     if not rows.any():
         raise NoUsableData(f"Nobody is a candidate of seed '{seed.name}' as of {as_of}. Widen its candidate filter.")
@@ -129,9 +139,20 @@ def rank(workspace: Workspace, tiles: Tiles, seed: Seed, bundle: Bundle, as_of: 
     return Ranking(as_of, now.frame.index.to_numpy(dtype=object)[rows], scores, similarity(scores, of_seed), reach_curve(scores, of_seed))
 
 
+def later_of(tiles: Tiles, seed: Seed, then: Snapshot, bundle: Bundle) -> dict[str, Any] | None:
+    """What the tenth of the candidates who were most alike on the seed's date did afterwards, against others like them; None where the log ends there."""
+    candidates = candidates_of(seed, then)
+    scores = np.full(len(candidates), -np.inf)
+    scores[candidates] = in_blocks(bundle.scores, then.matrix(bundle.features)[candidates])
+    chosen = np.zeros(len(candidates), dtype=bool)
+    chosen[np.argsort(-scores, kind="stable")[: round(MAIN * int(candidates.sum()))]] = True
+    return afterwards(tiles, then, chosen, candidates & ~chosen, seed.how, int(seed.how.get("within_days", WITHIN)))
+
+
 def key_of(seed: Seed, tiles: Tiles) -> str:
     """Digest of the seed, of the data before its date, and of how models are made."""
-    return digest_of([seed.digest, recipe_digest(tiles.log, tiles.shop, seed.as_of), code_digest(Path(__file__).parent)])
+    code = code_digest(Path(__file__).parent, Path(__file__).parents[1])
+    return digest_of([seed.digest, recipe_digest(tiles.log, tiles.shop, seed.as_of), BOUGHT_CODE, code])
 
 
 def people_of(seed: Seed, snapshot: Snapshot, names: tuple[str, ...]) -> Population:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from features.errors import UnknownName
-from features.files import parquet_bytes, write_bytes, write_json
+from features.files import write_bytes, write_json
 from features.sheets import write_csv
 from features.workspace import Workspace
+from training.blend import Vector
 from training.evaluate import Interval
 from training.gates import Decision, Reason
+from training.lookalike.audiences import Audience, keep_audience, keep_dial
+from training.lookalike.base_rate import probabilities
 from training.lookalike.contrast_page import contrast_plot
 from training.lookalike.expand import Expansion, Ranking
 from training.lookalike.expansion_page import expansion_page, proof_plot, reach_plot
 from training.lookalike.proof import Proof
-from training.lookalike.reach import Dial, Membership, ranked, refreshed
+from training.lookalike.reach import Dial
 from training.lookalike.seed import FEW
 from training.lookalike.seed_request import seeds_folder
-from training.lookalike.seed_store import AUDIENCE, changing, seed_names
+from training.lookalike.seed_store import changing, seed_names
 from training.plots import save
 from training.tracking import CHAMPION, Tracking, Version
 
@@ -59,7 +62,7 @@ def decide(proof: Proof) -> Decision:
 def keep(workspace: Workspace, tracking: Tracking, made: Expansion) -> Kept:
     """Log an expansion as a run of its own with contrast and proof, register it, and make it champion if it finds the hidden.
 
-    No id of a user goes to MLflow: the seed is named by its digest. The caller holds the lock of a retrain.
+    No id of a user goes to MLflow: the seed is named by its digest. The caller holds the lock of look-alikes.
     """
     decision = decide(made.proof)
     task, seed, proof = made.bundle.task, made.seed, made.proof
@@ -97,7 +100,8 @@ def keep(workspace: Workspace, tracking: Tracking, made: Expansion) -> Kept:
 def _write(folder: Path, made: Expansion, page: str) -> None:
     """The page, its pictures and its numbers: of nobody."""
     write_bytes(folder / "report.md", page.encode())
-    write_json(folder / "evidence.json", {"metrics": metrics_of(made.proof), "proof": made.proof.describe(), "reach": made.ranking.reach})
+    evidence = {"metrics": metrics_of(made.proof), "proof": made.proof.describe(), "reach": made.ranking.reach, "afterwards": made.afterwards}
+    write_json(folder / "evidence.json", evidence)
     write_json(folder / "contrast.json", made.contrast)
     for name, figure in {"proof": proof_plot(made.proof), "reach": reach_plot(made), "contrast": contrast_plot(made.contrast)}.items():
         save(figure, folder / f"{name}.png")
@@ -123,15 +127,15 @@ def _flat(proof: Proof) -> dict[str, float]:
     return {name: float(value) for name, value in flat.items() if value is not None}
 
 
-def make_audience(workspace: Workspace, seed: str, ranking: Ranking, dial: Dial) -> tuple[Membership, Path]:
-    """The audience of a dial as CSV in the exports folder; it stays as the last one was where users are as good as equal.
+def make_audience(workspace: Workspace, seed: str, ranking: Ranking, dial: Dial, bands: Sequence[float]) -> tuple[Audience, Path, float | None]:
+    """The audience of a dial as CSV in the exports folder, and who left it beside it; it stays as the last one was where users are as
+    good as equal. Also how many of it are what is looked for, where the dial has a base rate.
 
     Raises:
         NoUsableData: the dial asks for more users than there are, or for nobody. UnknownName: the seed was deleted meanwhile.
     """
-    before = read_audience(workspace, seed)
-    best_first, size = ranked(ranking.users, ranking.scores), dial.of(ranking.alike)
-    audience = refreshed(best_first, size, before["user_id"].to_pylist() if before else ())
+    audience, best_first = keep_audience(workspace, seed, ranking.as_of, ranking.users, ranking.scores, dial.of(ranking.alike), sent=True)
+    keep_dial(workspace, seed, dial)
     places = {str(user): place for place, user in enumerate(ranking.users)}
     rows = [places[user] for user in audience.users]
     ranks, new = {user: place for place, user in enumerate(best_first, 1)}, set(audience.entries)
@@ -141,25 +145,25 @@ def make_audience(workspace: Workspace, seed: str, ranking: Ranking, dial: Dial)
         "similarity": pa.array(np.round(ranking.alike[rows], 1)),
         "new": pa.array([user in new for user in audience.users], pa.bool_()),
     }
-    path = workspace.exports / f"lookalike-{seed}.csv"
-    kept = pa.table({"user_id": columns["user_id"], "score": ranking.scores[rows]}, metadata={"as_of": ranking.as_of.isoformat()})
+    chances = chances_of(ranking.scores, dial.base_rate, bands)
+    if chances is not None:
+        columns["probability"] = pa.array(np.round(chances[rows], 6))
+    path, left = (workspace.exports / f"lookalike-{seed}.{kind}" for kind in ("csv", "exits.csv"))
     root = seeds_folder(workspace)
     with changing(root):
         if seed not in seed_names(root):  # deleted meanwhile: ids that nobody would ever delete again
             raise UnknownName("seed", seed, seed_names(root))
         write_csv(pa.table(columns), path, ("user_id",))
-        write_bytes(_audience_file(workspace, seed), parquet_bytes(kept))
-    return audience, path
+        write_csv(pa.table({"user_id": pa.array(audience.exits, pa.string())}), left, ("user_id",))
+    return audience, path, None if chances is None else float(chances[rows].sum())
 
 
-def read_audience(workspace: Workspace, seed: str) -> pa.Table | None:
-    """user_id and score of the audience that was made last; its date is in the metadata."""
-    file = _audience_file(workspace, seed)
-    return pq.read_table(file) if file.exists() else None
-
-
-def _audience_file(workspace: Workspace, seed: str) -> Path:
-    return seeds_folder(workspace) / seed / AUDIENCE
+def chances_of(scores: Vector, base_rate: float | None, bands: Sequence[float]) -> Vector | None:
+    """P(is what is looked for) of each candidate, where a base rate was given; bands: see `base_rate.bands_of`."""
+    if base_rate is None:
+        return None
+    above = np.searchsorted(np.sort(-scores), -scores, side="left")  # candidates who rank higher; equal scores have equal chances
+    return probabilities(above / len(scores), base_rate, bands)
 
 
 def _interval(measured: Interval) -> str:

@@ -79,10 +79,10 @@ def members(people: Population) -> Scores:
 def rfm(people: Population, columns: tuple[str, str, str]) -> Vector:
     """Sum of the fifths of recency (few days are good), frequency and spend: the rule of Hughes 1994, Strategic Database Marketing."""
     recency, frequency, spend = (people.column(name) for name in columns)
-    return _fifth(-recency) + _fifth(frequency) + _fifth(spend)
+    return fifth(-recency) + fifth(frequency) + fifth(spend)
 
 
-def _fifth(values: Vector) -> Vector:
+def fifth(values: Vector) -> Vector:
     """1 to 5; equal values share a fifth, no value is in the lowest."""
     ranks = rankdata(np.nan_to_num(values, nan=-np.inf), method="max")
     return np.asarray(np.ceil(5 * ranks / len(values)))

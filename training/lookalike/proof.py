@@ -9,7 +9,7 @@ import numpy as np
 
 from training.evaluate import Interval
 from training.lookalike.choose import Choice, choose
-from training.lookalike.methods import MOST_UNLABELLED, Rules, members, rankings
+from training.lookalike.methods import MOST_UNLABELLED, Rules, rankings
 from training.lookalike.population import Population
 from training.lookalike.recall import MAIN, SHARES, Found, gain, hidden_of, lift, over_splits, recalls, scaled, sizes_of
 
@@ -27,8 +27,9 @@ class Proof:
 
     among: whom the hidden are looked for among, candidates or explicit negatives. candidates, drawn: how many there are, and
     how many of them the proof drew by lots. recall, lift_over_random: of each method. lift: of the chosen method over the
-    others. gain: the same as a difference of recalls. curve: recall at 10 % by number of seed users shown. bands: mean recall of
-    the chosen method at `BANDS`, from which a base rate makes probabilities.
+    others. gain: the same as a difference of recalls. curve: recall at 10 % of every method by number of seed users shown; best:
+    at each of these numbers the best single method (`method`) and what ours finds beyond it on the same splits (`gain`). bands:
+    mean recall of the chosen method at `BANDS`.
     """
 
     seed: int
@@ -44,6 +45,7 @@ class Proof:
     lift: Measured
     gain: Measured
     curve: dict[int, dict[str, Interval]]
+    best: dict[int, dict[str, Any]]
     bands: tuple[float, ...]
 
     @property
@@ -52,15 +54,22 @@ class Proof:
         lows = [self.gain[method][percent(MAIN)]["low"] for method in SIMPLER if method in self.gain]
         return all(low is not None and low > 0 for low in lows)
 
+    @property
+    def no_worse_at_any_size(self) -> bool:
+        """Whether at no number of seed users the best single method surely finds more than ours: the interval reaches 0."""
+        return all((versus["gain"]["high"] or 0.0) >= 0 for versus in self.best.values())
+
     def describe(self) -> dict[str, Any]:
         """As plain JSON values."""
-        plain = {name: value for name, value in vars(self).items() if name not in ("choice", "curve", "bands")}
+        plain = {name: value for name, value in vars(self).items() if name not in ("choice", "curve", "best", "bands")}
         return {
             **plain,
             "choice": self.choice.describe(),
             "curve": {str(size): methods for size, methods in self.curve.items()},
             "bands": {percent(share): recall for share, recall in zip(BANDS, self.bands, strict=True)},
+            "best_single": {str(size): versus for size, versus in self.best.items()},
             "better_than_rules": self.better_than_rules,
+            "no_worse_at_any_size": self.no_worse_at_any_size,
             "interval": "95 %, corrected resampled t over splits (Nadeau, Bengio 2003)",
         }
 
@@ -81,6 +90,7 @@ def prove(people: Population, rules: Rules | None = None, choice: Choice | None 
     hidden, methods, ours = hidden_of(int(people.seed.sum())), tuple(found[0]), choice.chosen
     places = {percent(share): shares.index(share) for share in SHARES}
     others = [method for method in methods if method != ours]
+    curve, best = learning_curve(known, rules, ours)
     recall = {method: {name: _recall(found, method, place) for name, place in places.items()} for method in methods}
     return Proof(
         seed=int(people.seed.sum()),
@@ -95,18 +105,24 @@ def prove(people: Population, rules: Rules | None = None, choice: Choice | None 
         lift_over_random={method: {percent(share): scaled(recall[method][percent(share)], 1 / share) for share in SHARES} for method in methods},
         lift={method: {name: lift(found, ours, method, place, hidden) for name, place in places.items()} for method in others},
         gain={method: {name: gain(found, ours, method, place) for name, place in places.items()} for method in others},
-        curve=learning_curve(known),
+        curve=curve,
+        best=best,
         bands=tuple(float(np.mean([split[ours][shares.index(share)] for split in found])) for share in BANDS),
     )
 
 
-def learning_curve(people: Population) -> dict[int, dict[str, Interval]]:
-    """Recall at 10 % by number of seed users shown, of the ensemble and its members."""
-    curve = {}
+def learning_curve(people: Population, rules: Rules, ours: str) -> tuple[dict[int, dict[str, Interval]], dict[int, dict[str, Any]]]:
+    """Recall at 10 % by number of seed users shown, of every method; and ours against the best single one of each number.
+
+    The best is picked on the splits that it is compared on, which favours it.
+    """
+    curve, best = {}, {}
     for size in sizes_of(int(people.seed.sum()), CURVE):
-        found = recalls(people, members, CURVE_SPLITS, size, (MAIN,))
+        found = recalls(people, lambda shown: rankings(shown, rules), CURVE_SPLITS, size, (MAIN,))
         curve[size] = {method: _recall(found, method, 0) for method in found[0]}
-    return curve
+        method = max((one for one in found[0] if one not in ("ensemble", ours)), key=lambda one: curve[size][one]["value"] or 0.0)
+        best[size] = {"method": method, "gain": gain(found, ours, method, 0)}
+    return curve, best
 
 
 def percent(share: float) -> str:

@@ -18,11 +18,17 @@ SHARES = (0.1, 0.2, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 40, 50, 75, 100)  # pe
 
 @dataclass(frozen=True)
 class Dial:
-    """Exactly one of: so many users, so many percent of the candidates, everybody at least so alike (0 to 100)."""
+    """Exactly one of: so many users, so many percent of the candidates, everybody at least so alike (0 to 100). base_rate: the share of
+    the candidates who are what is looked for, where the user says so."""
 
     size: int | None = None
     top_percent: float | None = None
     similarity: float | None = None
+    base_rate: float | None = None
+
+    @property
+    def is_turned(self) -> bool:
+        return any(value is not None for value in (self.size, self.top_percent, self.similarity))
 
     def of(self, alike: Vector) -> int:
         """How many of the candidates it takes.

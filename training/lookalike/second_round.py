@@ -16,34 +16,34 @@ from features.workspace import Workspace
 from training.evaluate import evaluate
 from training.intervals import share
 from training.kinds import SEED
+from training.lookalike.audiences import read_audience
 from training.lookalike.expand import Ranking
-from training.lookalike.keep import read_audience
+from training.lookalike.match import matched
 from training.lookalike.reach import ranked
-from training.lookalike.seed import Seed, matched
+from training.lookalike.seed import Seed
 from training.lookalike.seed_request import SeedRequest, make_requested
 from training.lookalike.seed_sources import Given
 
 LEAST_OF_EACH = 5  # of those who did and did not, before an AUC means anything
 
 
-def wave_of(workspace: Workspace, tiles: Tiles, name: str, converted: Collection[str]) -> dict[str, Any]:
-    """What became of the last audience of a seed: who did and who did not, and whether the model had ranked the former higher.
+def wave_of(workspace: Workspace, tiles: Tiles, name: str, converted: Collection[str], of_date: date | None = None) -> dict[str, Any]:
+    """What became of an audience of a seed: who did and who did not, and whether the model had ranked the former higher.
 
     Who converted is found as a seed's users are: by id, address or hash, and a visitor who was recognised since by the new id.
 
     Raises:
-        NoUsableData: no audience was made of the seed, or none of its users converted.
+        NoUsableData: no audience was made of the seed, or none of its users converted. UnknownName: none of that date.
     """
-    audience = read_audience(workspace, name)
-    if audience is None:
-        raise NoUsableData(f"No audience was made of the seed '{name}' yet. Make one first: encore lookalike expand {name} --size N")
-    users, scores, as_of = audience["user_id"].to_pylist(), audience["score"].to_numpy(), date.fromisoformat(audience.schema.metadata[b"as_of"].decode())
+    audience = read_audience(workspace, name, of_date)
+    users, scores, as_of = list(audience.users), audience.scores, audience.as_of
     given = {text for text in (one.strip() for one in converted) if text}
     of = {text: text for text in given} | dict(matched(sorted(given), workspace.snapshots.get(tiles, as_of), tiles).of)
     did = np.isin(np.array(users, dtype=object), np.array(sorted(of.values()), dtype=object))
     if not did.any():
         raise NoUsableData(
-            f"None of the {len(given):,} ids given was in the audience of {len(users):,} users, such as {users[0]}. Give the ids of those in it who converted."
+            f"None of the {len(given):,} ids given was in the audience of {len(users):,} users as of {as_of}. Give the ids of those in it who converted, as "
+            "the file of the audience has them; --of DATE names an earlier audience."
         )
     reached = set(users)
     enough = min(int(did.sum()), int((~did).sum())) >= LEAST_OF_EACH

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -14,27 +14,24 @@ import pandas as pd
 
 from features.errors import NoUsableData
 from features.files import digest_of
-from features.identity import tombstone
 from features.logs import log
 from features.snapshot import Snapshot
 from features.tiles import Tiles
+from training.lookalike.match import EXAMPLES, NO_ADDRESSES, Matched, form_of, rows_of
 from training.lookalike.rules import Condition, Mask, conditions_of, holds
 
 LEAST, FEW = 30, 100  # users: below the first a seed is refused, below the second it comes with a warning
-EXAMPLES = 5  # of unknown ids, in a message
-NO_ADDRESSES = (
-    "The log holds no e-mail addresses: addresses and hashes are found where the id is the address or its SHA-256 hash, as it is for Shopify and for guests of "
-    "WooCommerce, or where they are hashes of the ids. Otherwise give the shop's own ids"
-)
-HASH = re.compile(r"[0-9a-fA-F]{64}")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 class SeedRefused(NoUsableData):
-    """A seed cannot be used; `problems` lists everything that is wrong with it and what to do."""
+    """A seed cannot be used; `problems` lists everything that is wrong with it and what to do.
 
-    def __init__(self, name: str, problems: Sequence[str]) -> None:
-        self.problems = list(problems)
+    No user is named in its text, which goes into logs and over HTTP; `examples` name a few, for a person at the command line.
+    """
+
+    def __init__(self, name: str, problems: Sequence[str], examples: Sequence[str] = ()) -> None:
+        self.problems, self.examples = list(problems), list(examples)
         lines = "\n".join(f"  - {problem}" for problem in problems)
         super().__init__(f"The seed '{name}' is refused. Nothing was written. {len(self.problems)} problem(s):\n{lines}")
 
@@ -60,21 +57,6 @@ class Seed:
 
 
 @dataclass(frozen=True)
-class Matched:
-    """Given ids as users of a snapshot.
-
-    users: sorted; each given id that was found -> its user. counts: given, blank, duplicates, linked, by_hash, deleted,
-    suppressed, later (known only on or after the date), unknown (addresses_unknown of these are addresses or hashes), matched.
-    unknown: some of the ids that nobody knows.
-    """
-
-    users: tuple[str, ...]
-    of: Mapping[str, str]
-    counts: Mapping[str, int]
-    unknown: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Origin:
     """What a seed is made of, before it is held against the population.
 
@@ -86,80 +68,6 @@ class Origin:
     excluded: Matched
     how: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
-
-
-NOBODY = Matched((), {}, {})
-
-
-def matched(ids: Sequence[str], snapshot: Snapshot, tiles: Tiles) -> Matched:
-    """Find given ids, e-mail addresses or hashes among the users of a snapshot.
-
-    An id linked to a user by now stands for that user; where that one was not known at the date, for what it was then. An
-    address is trimmed, lower-cased and hashed by SHA-256, as Meta and Google want it; hashes are held against ids that are hashes
-    themselves (Shopify, WooCommerce guests) and against the hashes of the ids. Each person counts once.
-    """
-    known, owners, tombstones = set(snapshot.user_ids), tiles.current_ids, tiles.log.manifest["tombstones"]
-    texts = [text for text in (str(one).strip() for one in ids) if text]
-    by_hash = _by_hash([*known, *owners]) if any(_is_hash(text) or "@" in text for text in texts) else {}
-    found: dict[str, str] = {}
-    missed: list[str] = []
-    counts = dict.fromkeys(("duplicates", "linked", "by_hash", "deleted", "suppressed", "later", "unknown"), 0)
-    for text in dict.fromkeys(texts):
-        name = text if text in known or text in owners else by_hash.get(_hash_of(text), text)
-        user = next((one for one in (owners.get(name, name), name) if one in known), None)
-        if user is None:
-            missed.append(text)
-            continue
-        counts["by_hash"] += name != text
-        counts["linked"] += name in owners and user != name
-        found[text] = user
-    everybody = _everybody(tiles) if missed else set()
-    names_by_hash = _by_hash(everybody) if by_hash and missed else {}
-    nobody = [text for text in missed if _missed(text, counts, tombstones, everybody, names_by_hash, owners) == "unknown"]
-    counts["addresses_unknown"] = sum(_is_hash(text) or "@" in text for text in nobody)
-    users = tuple(sorted(set(found.values())))
-    counts["duplicates"] = len(texts) - len(set(texts)) + len(found) - len(users)
-    return Matched(users, found, {"given": len(ids), "blank": len(ids) - len(texts), **counts, "matched": len(users)}, tuple(map(_shown, nobody[:EXAMPLES])))
-
-
-def _missed(
-    text: str, counts: dict[str, int], tombstones: Mapping[str, str], everybody: set[str], by_hash: Mapping[str, str], owners: Mapping[str, str]
-) -> str:
-    """Why an id is not in the snapshot; counts it."""
-    name = by_hash.get(_hash_of(text), text)
-    marks = (tombstone(name), tombstone(owners.get(name, name)), text.lower())
-    kind = next((tombstones[mark] for mark in marks if mark in tombstones), None)
-    why = kind or ("later" if name in everybody or name in owners else "unknown")
-    counts[why] += 1
-    return why
-
-
-def _shown(text: str) -> str:
-    """An id as a message may have it: of an address only the first letter and the domain."""
-    name, _, domain = text.partition("@")
-    return f"{name[:1]}***@{domain}" if domain else text
-
-
-def _is_hash(text: str) -> bool:
-    return HASH.fullmatch(text) is not None
-
-
-def _hash_of(text: str) -> str:
-    return text.lower() if _is_hash(text) else hash_of_address(text)
-
-
-def hash_of_address(text: str) -> str:
-    """SHA-256 hex of the trimmed, lower-cased text: how advertising platforms and our own sources hash an e-mail address."""
-    return sha256(text.strip().lower().encode()).hexdigest()
-
-
-def _by_hash(names: Sequence[str] | set[str]) -> dict[str, str]:
-    ordered = sorted(names)
-    return {hash_of_address(name): name for name in ordered} | {name.lower(): name for name in ordered if _is_hash(name)}
-
-
-def _everybody(tiles: Tiles) -> set[str]:
-    return {name for number in range(len(tiles)) for name in tiles.bucket(number, ()).users.to_pylist()}
 
 
 def make_seed(name: str, origin: Origin, snapshot: Snapshot, candidates: str | None = None, expires: date | None = None) -> Seed:
@@ -180,7 +88,7 @@ def make_seed(name: str, origin: Origin, snapshot: Snapshot, candidates: str | N
     both = {*origin.users.users} & {*negatives}
     users = tuple(user for user in origin.users.users if user not in gone)
     if both:
-        problems.append(f"{len(both)} user(s) are both in the seed and among the negatives, such as {min(both)}; leave them out of one of the lists")
+        problems.append(f"{len(both)} user(s) are both in the seed and among the negatives; leave them out of one of the lists")
     conditions, wrong = conditions_of(candidates, snapshot) if candidates else ([], [])
     problems += [f"candidate filter: {problem}" for problem in wrong]
     problems += [] if origin.problems else size_problems(origin, users, snapshot)
@@ -199,13 +107,19 @@ def make_seed(name: str, origin: Origin, snapshot: Snapshot, candidates: str | N
     if not wrong:
         problems += _candidate_problems(seed, snapshot)
     if problems:
-        raise SeedRefused(name, problems)
+        raise SeedRefused(name, problems, _examples(origin.users, both, snapshot))
     return Seed(name, seed.as_of, users, negatives, how, seed_digest(seed), seed.excluded, expires)
 
 
 def _say_unknown(name: str, found: Matched) -> None:
-    if found.unknown:
-        log.warning("unknown ids", extra={"facts": {"seed": name, "ids": found.counts["unknown"], "such_as": ", ".join(found.unknown)}})
+    if found.rows:
+        log.warning("unknown ids", extra={"facts": {"seed": name, "ids": found.counts["unknown"], "rows": rows_of(found)}})
+
+
+def _examples(found: Matched, both: Collection[str], snapshot: Snapshot) -> list[str]:
+    """What a person at the command line may see of the ids themselves."""
+    lines = [f"Unknown are such as {', '.join(map(repr, found.unknown))}; the log has such as {', '.join(map(repr, snapshot.user_ids[:3]))}."]
+    return [*(lines if found.unknown else []), *([f"In both lists: {', '.join(map(repr, sorted(both)[:EXAMPLES]))}."] if both else [])]
 
 
 def seed_digest(seed: Seed) -> str:
@@ -219,10 +133,11 @@ def size_problems(origin: Origin, users: Sequence[str], snapshot: Snapshot) -> l
     given = counts.get("given", len(users)) - counts.get("blank", 0) - counts.get("duplicates", 0)
     unknown = counts.get("unknown", 0)
     if 2 * unknown > given:
-        shown = ", ".join(repr(one) for one in origin.users.unknown)
-        known = ", ".join(repr(one) for one in snapshot.user_ids[:3])
+        forms = Counter(form_of(str(user)) for user in snapshot.user_ids[:: max(1, len(snapshot.user_ids) // 1_000)])
+        known = " or ".join(form for form, _ in forms.most_common(2))
+        theirs = f", such as those in rows {rows_of(origin.users)} of the list" if origin.users.rows else ""
         problems.append(
-            f"{unknown:,} of {given:,} different ids ({unknown / given:.0%}) are unknown to the log, such as {shown}; its own ids look like {known}. "
+            f"{unknown:,} of {given:,} different ids ({unknown / given:.0%}) are unknown to the log{theirs}; its own have the form {known}. "
             "Check that the list has the ids that the shop's orders have (spelling, leading zeros, prefix), or name the right column"
             + (f". {NO_ADDRESSES}" if counts.get("addresses_unknown") else "")
         )
@@ -266,6 +181,11 @@ def rest_of(seed: Seed, snapshot: Snapshot) -> Mask:
     """Whom a seed is compared with: who fulfils the candidate filter and is neither in the seed nor excluded."""
     conditions = [Condition(one["column"], one["op"], _value(one["value"])) for one in seed.how.get("candidate_conditions", ())]
     return holds(conditions, snapshot) & ~mask_of(seed.users, snapshot) & ~mask_of(seed.excluded, snapshot)
+
+
+def spoken_of(seed: Seed) -> list[str]:
+    """The features that the seed's rule and its candidate filter speak of."""
+    return [*seed.how.get("columns", ()), *seed.how.get("candidate_columns", ())]
 
 
 def candidates_of(seed: Seed, snapshot: Snapshot) -> Mask:

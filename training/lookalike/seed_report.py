@@ -14,8 +14,9 @@ from threadpoolctl import threadpool_limits
 from features.snapshot import Snapshot
 from training.blend import CLIP
 from training.lookalike.contrast_tests import drawn
+from training.lookalike.match import NO_ADDRESSES
 from training.lookalike.rules import Mask
-from training.lookalike.seed import FEW, LEAST, NO_ADDRESSES, Seed, candidates_of, mask_of, rest_of
+from training.lookalike.seed import FEW, LEAST, Seed, candidates_of, mask_of, rest_of
 
 Report = dict[str, Any]
 RANDOM_SEEDS, FOLDS, RIDGE = 199, 5, 100.0
@@ -44,6 +45,7 @@ def seed_report(seed: Seed, snapshot: Snapshot, names: Sequence[str], others: Ma
         "candidates": int(candidates.sum()),
         "candidate_filter": seed.how.get("candidates"),
         "counts": dict(seed.how.get("counts", {})),
+        "on_receipt_day": seed.how.get("on_receipt_day", 0),
         "match_rate": None if seed.how.get("kind") == "rule" else match_rate(seed.how.get("counts", {})),
         "coherence": coherence(snapshot, mask_of(seed.users, snapshot), rest, names),
         "overlaps": [overlap(name, seed.users, members) for name, members in sorted((others or {}).items())],
@@ -153,6 +155,16 @@ def warnings_of(report: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"The seed is not coherent: it is told from the others with an AUC of {found['auc']:.2f}, and {found['p']:.0%} of random seeds of its size do as "
             "well. Nothing in the features says what its users have in common; a look-alike would be little better than chance."
+        )
+    if counts.get("pointed"):
+        lines.append(
+            f"{counts['pointed']:,} ids are written as 123.0, as a spreadsheet or a table with gaps writes a number; they were matched without the point. "
+            "Leading zeros, if the shop's ids have any, were lost on that way."
+        )
+    if report.get("on_receipt_day"):
+        lines.append(
+            f"{report['on_receipt_day']:,} receivers bought on the day of receipt and not later: before or after they had the sample is not known. They are "
+            "neither in the seed nor negatives, and no candidates."
         )
     if users > LARGE * report["population"]:
         lines.append(f"The seed is {users / report['population']:.0%} of everybody: little is left to find. A narrower seed says more.")

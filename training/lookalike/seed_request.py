@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+from features.bought import with_most_bought
 from features.errors import NoUsableData, UnknownName, unknown_name
 from features.events import day_of
 from features.logs import log
@@ -16,11 +17,12 @@ from features.store import SnapshotStore
 from features.tiles import Tiles
 from features.workspace import Workspace
 from training.lookalike.defining import defining_features
+from training.lookalike.match import matched
 from training.lookalike.rules import column_of
-from training.lookalike.seed import Origin, Seed, SeedRefused, make_seed, matched
+from training.lookalike.seed import Origin, Seed, SeedRefused, make_seed
 from training.lookalike.seed_report import seed_report
 from training.lookalike.seed_sources import Given, Receipts, first_day_of, from_list, from_receipts, from_rule, receipts_given, receipts_of
-from training.lookalike.seed_store import KEPT_DAYS, drop_expired, erase_buried, manifests, read_seed, save_seed
+from training.lookalike.seed_store import COMMAND, KEPT_DAYS, drop_expired, erase_buried, manifests, read_seed, save_seed
 
 WITHIN = 60  # days to buy, where nobody says
 
@@ -33,6 +35,7 @@ class SeedRequest:
     receivers. received: the day on which all of them did. within: days to buy from receipt on. as_of: the seed's date; where None
     the day of the first receipt, for others as far as the log is complete. negatives, excluded: lists of ids. defined_by: features
     that the list was chosen by elsewhere. candidates: rule of who may become a look-alike. kept_days: until the ids are deleted.
+    made_by: whose request it is, and who may delete it.
     """
 
     name: str
@@ -49,6 +52,7 @@ class SeedRequest:
     defined_by: tuple[str, ...] = ()
     candidates: str | None = None
     kept_days: int = KEPT_DAYS
+    made_by: str = COMMAND
 
     @property
     def is_sampling(self) -> bool:
@@ -72,7 +76,7 @@ def make_requested(
     defining = defining_features(seed, snapshot.feature_names, snapshot, tiles)
     left = [name for name in snapshot.feature_names if name not in defining]
     report = seed_report(seed, snapshot, left, {**{f"seed {name}": users for name, users in others.items()}, **(audiences or {})})
-    save_seed(root, seed)
+    save_seed(root, seed, request.made_by)
     return seed, report
 
 
@@ -96,15 +100,18 @@ def requested(request: SeedRequest, tiles: Tiles, store: SnapshotStore, today: d
     first = (
         day_of(int(receipts.first.min())) if receipts else first_day_of(request.listed, request.received) if request.listed and request.is_sampling else None
     )
+    if first and first > tiles.log.complete_until:
+        raise SeedRefused(request.name, [_of_the_future("first receipt", first, tiles.log.complete_until)])
     if first and request.as_of and request.as_of > first:
         raise SeedRefused(request.name, [_too_late(request.as_of, first)])
     as_of = request.as_of or first or tiles.log.complete_until
-    snapshot = store.get(tiles, as_of)
+    snapshot = with_most_bought(store.get(tiles, as_of), tiles, " ".join([request.rule or "", request.candidates or "", *request.defined_by]))
     origin = _origin(request, receipts, snapshot, tiles)
     if request.negatives is not None:
         origin = replace(origin, negatives=matched(request.negatives.ids, snapshot, tiles))
     if request.excluded is not None:
-        origin = replace(origin, excluded=matched(request.excluded.ids, snapshot, tiles))
+        more = matched(request.excluded.ids, snapshot, tiles)
+        origin = replace(origin, excluded=replace(more, users=tuple(sorted({*more.users, *origin.excluded.users}))))
     if request.defined_by:
         origin = _declared(origin, request.defined_by, snapshot)
     return make_seed(request.name, origin, snapshot, request.candidates, today + timedelta(days=request.kept_days)), snapshot
@@ -142,8 +149,7 @@ def _wrong(request: SeedRequest, tiles: Tiles) -> list[str]:
         problems.append("a rule says who is in the seed by itself; --bought, --within and --received go with a campaign or a list of receivers")
     for what, moment in (("date", request.as_of), ("day of receipt", request.received)):
         if moment is not None and moment > until:
-            advice = f"Give a date up to {until}, or ingest the missing days"
-            problems.append(f"its {what} is {moment}, but the log is complete only until {until}: a seed of the future. {advice}")
+            problems.append(_of_the_future(what, moment, until))
     if request.as_of and request.received and request.as_of > request.received:
         problems.append(_too_late(request.as_of, request.received))
     if request.within is not None and not 1 <= request.within <= 365:
@@ -151,6 +157,10 @@ def _wrong(request: SeedRequest, tiles: Tiles) -> list[str]:
     if request.kept_days < 1:
         problems.append(f"ids kept for {request.kept_days} days; it must be at least 1")
     return problems
+
+
+def _of_the_future(what: str, moment: date, until: date) -> str:
+    return f"its {what} is {moment}, but the log is complete only until {until}: a seed of the future. Give a date up to {until}, or ingest the missing days"
 
 
 def _too_late(as_of: date, receipt: date) -> str:

@@ -22,8 +22,9 @@ from features.errors import InvalidTable, LabelWindowOpen, NoUsableData, Unknown
 from features.events import day_number, day_of
 from features.snapshot import Snapshot
 from features.tiles import Tiles
+from training.lookalike.match import NOBODY, Matched, matched
 from training.lookalike.rules import conditions_of, holds
-from training.lookalike.seed import Matched, Origin, matched
+from training.lookalike.seed import Origin
 
 ID_NAMES = (
     *("user_id", "userid", "customer_id", "customerid", "client_id", "member_id", "household_id", "distinct_id", "external_id", "extern_id", "id", "user"),
@@ -65,12 +66,15 @@ def read_list(path: Path, column: str | None = None, dated: bool = True) -> Give
     """
     table = _read(path)
     chosen = _id_column(list(table.columns), column, path)
-    ids = _texts(table[chosen])
+    ids = _texts(table[chosen]) if list(table.columns).count(chosen) == 1 else []
     if len(table.columns) == 1 and not _is_id_name(chosen) and column is None:
         ids = [chosen, *ids]  # a file without a header: if its first line is no id after all, it is counted as unknown
-    if not any(ids):
+    if not any(ids) and list(table.columns).count(chosen) == 1:
         raise InvalidTable(path.name, [f"column '{chosen}' has no value. Give a file with one id a line"])
     when = next((name for name in table.columns if _plain(name) in DAY_NAMES), None) if dated else None
+    for name in (chosen, *([] if when is None else [when])):
+        if (twice := list(table.columns).count(name)) > 1:
+            raise InvalidTable(path.name, [f"{twice} columns are called '{name}', and which of them is meant is not known. Rename or delete the others"])
     return Given(tuple(ids), _days(table[when], path) if when is not None else None, f"column '{chosen}' of {path.name}")
 
 
@@ -119,7 +123,9 @@ def receipts_given(given: Given, received: date | None, tiles: Tiles, snapshot: 
             f"{given.words} says who received the sample but not when: add a column `received` with dates (2026-06-01), or give one date for all (--received)."
         )
     found = matched(given.ids, snapshot, tiles)
-    days = dict.fromkeys(given.ids, day_number(received)) if received is not None else dict(zip(given.ids, given.days or (), strict=True))
+    days: dict[str, int] = {}
+    for text, day in zip(given.ids, [day_number(received)] * len(given.ids) if received is not None else given.days or (), strict=True):
+        days[text.strip()] = min(day, days.get(text.strip(), day))  # who received it twice received it on the first day
     rows = pd.DataFrame([(tiles.current_ids.get(user, user), days[text]) for text, user in found.of.items()], columns=["user_id", "day"])
     return Receipts(rows.groupby("user_id")["day"].min(), f"receivers in {given.words}", None, found)
 
@@ -139,10 +145,11 @@ def products_asked(products: Sequence[str], categories: Sequence[str], tiles: Ti
 
 
 def from_receipts(receipts: Receipts, snapshot: Snapshot, tiles: Tiles, within: int, products: Sequence[str] = (), categories: Sequence[str] = ()) -> Origin:
-    """Receivers who bought in the `within` days from the day of receipt on are the seed; who did not are explicit negatives.
+    """Receivers who bought after the day of receipt, within `within` days of it, are the seed; who did not are explicit negatives.
 
-    A valid order of any of the products, or products of the categories, counts; of anything where neither is given. Who was
-    not known before the first receipt is left out and counted.
+    A valid order of any of the products, or products of the categories, counts; of anything where neither is given. Who bought on
+    the day of receipt alone may have done so before it: neither in the seed nor a negative. Who was not known before the first
+    receipt is left out and counted.
 
     Raises:
         LabelWindowOpen: the days of the last receiver are not over.
@@ -155,9 +162,10 @@ def from_receipts(receipts: Receipts, snapshot: Snapshot, tiles: Tiles, within: 
     if products or categories:
         bought = bought[bought["key"].isin(asked)]
     rows = bought.merge(receipts.first.rename("received"), left_on="user_id", right_index=True)
-    buyers = {*rows.loc[(rows["day"] >= rows["received"]) & (rows["day"] < rows["received"] + within), "user_id"]}
+    buyers = {*rows.loc[(rows["day"] > rows["received"]) & (rows["day"] < rows["received"] + within), "user_id"]}
+    undecided = {*rows.loc[rows["day"] == rows["received"], "user_id"]} - buyers
     then = _as_known_then(receipts.first.index.tolist(), snapshot, tiles)
-    sides = [sorted(then[user] for user in then if (user in buyers) is did) for did in (True, False)]
+    sides = [sorted(then[user] for user in then if user in group) for group in (buyers, {*then} - buyers - undecided, undecided)]
     given = receipts.missing.counts if receipts.missing else {"given": len(receipts.first), "later": len(receipts.first) - len(then)}
     what = " or ".join([*products, *(f"category {name}" for name in categories)]) or "anything"
     how = {
@@ -169,11 +177,12 @@ def from_receipts(receipts: Receipts, snapshot: Snapshot, tiles: Tiles, within: 
         "bought_categories": list(categories),
         "within_days": within,
         "receivers": len(receipts.first),
+        "on_receipt_day": len(sides[2]),
         "first_receipt": day_of(int(receipts.first.min())).isoformat(),
         "last_receipt": day_of(int(receipts.first.max())).isoformat(),
     }
-    users = replace(_of_users(sides[0]), counts={**given, "matched": len(sides[0])}, unknown=receipts.missing.unknown if receipts.missing else ())
-    return Origin(users, _of_users(sides[1]), _of_users([]), how, tuple(problems))
+    users = replace(receipts.missing or NOBODY, users=tuple(sides[0]), of={user: user for user in sides[0]}, counts={**given, "matched": len(sides[0])})
+    return Origin(users, _of_users(sides[1]), _of_users(sides[2]), how, tuple(problems))
 
 
 def _as_known_then(users: Sequence[str], snapshot: Snapshot, tiles: Tiles) -> dict[str, str]:

@@ -6,6 +6,8 @@ erased from it changes its digest, and the manifest keeps the earlier ones, so t
 
 from __future__ import annotations
 
+import csv
+import io
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,8 +26,10 @@ from features.logs import log
 from training.lookalike.seed import Seed, SeedRefused, seed_digest
 
 KEPT_DAYS = 365  # how long a seed is kept where nobody says
-AUDIENCE = "audience.parquet"  # of a seed's folder: whom its last expansion chose
+AUDIENCES = "audiences"  # in a seed's folder: one file for each date
+RETIRED = ".retired"  # in the seeds' folder: the forgotten seeds whose models still have an alias, by name
 ROLES = ("user", "negative", "excluded")
+COMMAND, SERVICE = "command line", "service"
 
 
 @contextmanager
@@ -37,19 +41,22 @@ def changing(root: Path) -> Iterator[None]:
         yield
 
 
-def save_seed(root: Path, seed: Seed) -> Path:
-    """Keep a seed in `root`; the same one again changes nothing.
+def save_seed(root: Path, seed: Seed, made_by: str = COMMAND) -> Path:
+    """Keep a seed in `root`; the same one again changes nothing, and belongs to whom it belonged to.
 
     Raises:
-        SeedRefused: another seed has its name.
+        SeedRefused: another seed has its name. One of the service takes the place of one of the service: there a name is one request.
     """
     folder = root / seed.name
     with changing(root):
-        if (folder / "manifest.json").exists() and read_json(folder / "manifest.json")["digest"] != seed.digest:
+        before = manifests(root).get(seed.name)
+        if before and before["digest"] != seed.digest and SERVICE == made_by == maker_of(before):
+            _delete(root, seed.name)
+        elif before and before["digest"] != seed.digest:
             advice = f"Choose another name, or delete that one first: encore lookalike forget {seed.name}"
-            raise SeedRefused(seed.name, [f"there is another seed of this name already, as of {read_json(folder / 'manifest.json')['as_of']}. {advice}"])
+            raise SeedRefused(seed.name, [f"there is another seed of this name already, as of {before['as_of']}. {advice}"])
         with new_directory(folder) as new:
-            _write(new, seed, ())
+            _write(new, seed, (), made_by)
     return folder
 
 
@@ -85,7 +92,7 @@ def manifests(root: Path) -> dict[str, Mapping[str, Any]]:
 
 
 def delete_seed(root: Path, name: str) -> None:
-    """Delete a seed with its ids.
+    """Delete a seed with its ids, its audiences and their exports; `retire.retire` takes its model out of service.
 
     Raises:
         UnknownName: no such seed.
@@ -97,7 +104,17 @@ def delete_seed(root: Path, name: str) -> None:
 def _delete(root: Path, name: str) -> None:
     if name not in seed_names(root):
         raise UnknownName("seed", name, seed_names(root))
+    for path in exports_of(root, name):
+        path.unlink()
+    if (root.parent / "reports" / f"lookalike-{name}").exists():  # it was expanded, so a model may be in service
+        manifest = read_json(root / name / "manifest.json")
+        write_json(root / RETIRED / f"{name}.json", {"name": name, "digests": [manifest["digest"], *manifest["formerly"]]})
     shutil.rmtree((root / name).rename(root / f".gone-{name}"))  # whole until it is out of sight
+
+
+def exports_of(root: Path, name: str) -> list[Path]:
+    """The files of members that were written of a seed's audiences."""
+    return sorted((root.parent / "exports").glob(f"lookalike-{name}.*"))
 
 
 def drop_expired(root: Path, today: date) -> list[str]:
@@ -134,9 +151,12 @@ def erase_buried(root: Path, tombstones: Collection[str]) -> dict[str, int]:
                 kept = table.filter(pa.array([not one for one in gone]))
                 lists = [_of_role(kept, role) for role in ROLES]
                 seed = Seed(name, date.fromisoformat(manifest["as_of"]), lists[0], lists[1], manifest["how"], "", lists[2], _date(manifest["expires"]))
-                _write(folder, replace(seed, digest=seed_digest(seed)), (*manifest["formerly"], manifest["digest"]))
+                _write(folder, replace(seed, digest=seed_digest(seed)), (*manifest["formerly"], manifest["digest"]), maker_of(manifest))
                 erased[name] = sum(gone)
-            _erase_from_audience(folder / AUDIENCE, out)
+            for file in (folder / AUDIENCES).glob("*.parquet"):
+                _erase_from_audience(file, out)
+            for file in exports_of(root, name):
+                _erase_from_export(file, out)
             for path in folder.glob("ids-*.parquet"):
                 if path.name != read_json(folder / "manifest.json")["file"]:
                     path.unlink()
@@ -144,14 +164,33 @@ def erase_buried(root: Path, tombstones: Collection[str]) -> dict[str, int]:
 
 
 def _erase_from_audience(file: Path, out: set[str]) -> None:
-    if file.exists():
-        table = pq.read_table(file)
-        kept = table.filter(pa.array([tombstone(user) not in out for user in table["user_id"].to_pylist()], pa.bool_()))
-        if kept.num_rows < table.num_rows:
-            write_bytes(file, parquet_bytes(kept))
+    table = pq.read_table(file)
+    kept = table.filter(pa.array([tombstone(user) not in out for user in table["user_id"].to_pylist()], pa.bool_()))
+    if kept.num_rows < table.num_rows:
+        write_bytes(file, parquet_bytes(kept))
 
 
-def _write(folder: Path, seed: Seed, formerly: tuple[str, ...]) -> None:
+def _erase_from_export(file: Path, out: set[str]) -> None:
+    """A user's row out of a file that was written for somebody else to take; one that is no table of ours is deleted."""
+    if file.suffix == ".parquet":
+        return _erase_from_audience(file, out)
+    rows = list(csv.reader(io.StringIO(file.read_text(encoding="utf-8"), newline="")))
+    if not rows or rows[0][:1] != ["user_id"]:
+        return file.unlink()
+    gone = [{tombstone(row[0]), tombstone(row[0].removeprefix("'"))} & out for row in rows]  # a risky id was written with a quote before it
+    if any(gone):
+        text = io.StringIO(newline="")
+        csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(row for row, is_gone in zip(rows, gone, strict=True) if not is_gone)
+        write_bytes(file, text.getvalue().encode())
+    return None
+
+
+def maker_of(manifest: Mapping[str, Any]) -> str:
+    """COMMAND or SERVICE: whose request made the seed, and who may delete it."""
+    return str(manifest.get("made_by", COMMAND))
+
+
+def _write(folder: Path, seed: Seed, formerly: tuple[str, ...], made_by: str) -> None:
     rows = [(user, role) for role, users in zip(ROLES, (seed.users, seed.negatives, seed.excluded), strict=True) for user in users]
     content = parquet_bytes(pa.table({"user_id": pa.array([user for user, _ in rows], pa.string()), "role": pa.array([role for _, role in rows], pa.string())}))
     file = f"ids-{seed.digest[:16]}.parquet"
@@ -159,7 +198,7 @@ def _write(folder: Path, seed: Seed, formerly: tuple[str, ...]) -> None:
     facts = {"name": seed.name, "as_of": seed.as_of.isoformat(), "expires": seed.expires.isoformat() if seed.expires else None, "how": seed.how}
     sizes = {"users": len(seed.users), "negatives": len(seed.negatives), "excluded": len(seed.excluded)}
     named = {"digest": seed.digest, "formerly": list(formerly), "file": file, "sha256": sha256_of(folder / file)}
-    write_json(folder / "manifest.json", {**facts, **sizes, **named})
+    write_json(folder / "manifest.json", {**facts, **sizes, **named, "made_by": made_by})
 
 
 def _of_role(table: pa.Table, role: str) -> tuple[str, ...]:

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from serving.event_schemas import EventsBody, EventsRequest
+from serving.events import PostedEvents
+from serving.problems import RESPONSES
+
+router = APIRouter(prefix="/v1/scores", tags=["scores"], responses=RESPONSES)
+
+
+async def _posted(request: Request) -> PostedEvents:
+    return cast(PostedEvents, request.app.state.posted_events)
+
+
+@router.post("/{task}:events", summary="The score of a user's events", response_model=EventsBody)
+async def post_events(
+    task: Annotated[str, Path(description="A prediction, as `/v1/models` lists them.", examples=["repeat_order"])],
+    request: EventsRequest,
+    posted: Annotated[PostedEvents, Depends(_posted)],
+) -> Response:
+    """What the model says of somebody who did these things and nothing else: a new visitor, or a user whose whole history you post.
+
+    Features know what is before a midnight in the shop's zone; the default is the next one, so that today counts. The vector is the one that a
+    snapshot of that date would hold, judged by what was normal in the shop when the release was made.
+    """
+    return Response(await run_in_threadpool(posted.score, task, request), media_type="application/json")

@@ -1,0 +1,61 @@
+"""The processes that answer: one, or several that share a port and, as files mapped into memory, the release.
+
+uvicorn's own supervisor starts them, replaces one that died or hangs, and ends all when it is told to.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from features.logs import set_up_logs
+from features.workspace import Workspace, open_workspace
+from serving.release import sweep_if_idle
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+HUNG = 30  # seconds without a sign of life after which a process is replaced; a busy machine takes some to start one
+
+
+def answer(workspace: Workspace, host: str, port: int, workers: int) -> None:
+    """Answer over HTTP until the process is told to end.
+
+    Raises:
+        InvalidShopFile: a setting in the environment is none. NotOpen: it may not listen on that address.
+    """
+    # What the processes have to know goes by the environment, which they inherit.
+    os.environ |= {"ENCORE_WORKSPACE": str(workspace.root), "ENCORE_WORKERS": str(workers)}
+    with _counters(workers):
+        from serving.app import service_settings
+        from serving.connection import OPTIONS
+        from serving.keys import may_listen
+
+        settings = service_settings(workspace)
+        may_listen(host, settings.ledger_url, open_on_purpose=settings.open_on_purpose)
+        sweep_if_idle(workspace.releases)
+        uvicorn.run("serving.workers:app", factory=True, host=host, port=port, workers=workers, timeout_worker_healthcheck=HUNG, log_level="warning", **OPTIONS)
+
+
+def app() -> FastAPI:
+    """The service of the workspace that the environment names, as one of ENCORE_WORKERS processes."""
+    from serving.app import create_app, service_settings
+
+    set_up_logs()
+    return create_app(service_settings(open_workspace()))
+
+
+@contextmanager
+def _counters(workers: int) -> Iterator[None]:
+    """A folder in which several processes keep their counters; the metrics look for it once, when they are imported."""
+    if workers == 1:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="encore-metrics-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        yield
