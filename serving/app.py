@@ -24,6 +24,7 @@ from serving import problems
 from serving.arrow import arrow_without_pandas
 from serving.auth import Keyed, Keyring, describe_keys
 from serving.current import Current
+from serving.description import DESCRIPTION, TAGS, describe_journeys, operation_id
 from serving.events import PostedEvents
 from serving.hot import HotScores
 from serving.ledger import Ledger
@@ -37,15 +38,6 @@ from training import preflight_notes
 
 LARGEST_BODY = 1_000_000  # bytes; 1,000 of the longest ids take a quarter of it
 WORTH_PACKING = 10_000  # bytes; an answer below travels in a few packets anyway
-
-DESCRIPTION = """
-Scores of a shop's users, and audiences cut from them.
-
-Every state of a user is an answer with status 200: look at `status` (`OK`, `STALE`, `NOT_ELIGIBLE`, `NOT_FOUND`,
-`SUPPRESSED`, `INVALID`). Errors are `application/problem+json` and never repeat what was sent. `503` comes with `Retry-After`.
-`/v1/journeys/...` answers 200 in every state, with `branch: "fallback"` when nothing can be said. As soon as an API key exists,
-every request needs one (`401` without, `403` with one of another scope); too many requests are `429` with `Retry-After`.
-"""
 
 
 @dataclass(frozen=True)
@@ -128,7 +120,15 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         ledger.close()
 
     silent = {"tracing": False, "metrics": False, "logs": False}  # FastAPI would look for OpenTelemetry at every request
-    app = FastAPIOffline(title="Encore", version="1", description=DESCRIPTION, lifespan=lifespan, telemetry=silent)
+    app = FastAPIOffline(
+        title="Encore",
+        version="1",
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        generate_unique_id_function=operation_id,
+        lifespan=lifespan,
+        telemetry=silent,
+    )
     app.state.current = current
     app.state.ledger = ledger
     app.state.keyring = keyring
@@ -147,4 +147,5 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     describe_keys(app)
+    describe_journeys(app)
     return app

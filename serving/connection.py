@@ -71,13 +71,10 @@ class Connection(HttpToolsProtocol):
         self._begun, self._messages, self._read = True, self._messages + 1, 0
         super().on_message_begin()
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_body:  # what comes after a body is read by nobody
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         self._begun, self._in_body, self._read = False, True, 0
+        self.headers = []  # what comes after a body is not for the scope, which has the others
         self._expect(None)
 
     def on_body(self, body: bytes) -> None:

@@ -29,7 +29,7 @@ VARY = (b"vary", b"authorization, x-api-key")
 def secured(headers: Headers, path: str) -> Headers:
     """An answer's headers with those that every answer has. Unless it says otherwise, nobody keeps a copy: most hold personal data."""
     added = PAGES.get(path, STRICT)
-    return [*headers, *added] if any(name == b"cache-control" for name, _ in headers) else [*headers, *added, NO_STORE]
+    return [*headers, *added] if b"cache-control" in [name for name, _ in headers] else [*headers, *added, NO_STORE]
 
 
 def conditional(body: bytes, seconds_fresh: float, asked: Iterable[tuple[bytes, bytes]]) -> tuple[int, Headers, bytes]:

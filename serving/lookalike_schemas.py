@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StrictInt, StrictStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
 
 from serving.schemas import Request
 
@@ -48,6 +48,8 @@ class SeedRequest(Request):
 
 class LookalikeRequest(Request):
     """A seed and one dial: how many users, which share of the candidates, or how alike (50 is the typical seed user)."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "sample-2026-06", "seed": {"user_ids": ["1029", "1030"]}, "top_percent": 5}]})
 
     name: Annotated[StrictStr, Field(pattern=NAME, examples=["sample-2026-06"])]
     seed: SeedRequest

@@ -29,7 +29,10 @@ class Request(BaseModel):
 
 
 class ScoreRequest(Request):
-    user_ids: Annotated[list[StrictStr], Field(min_length=1, max_length=MOST_IDS, description="Up to 1,000 user ids; answers keep their order.")]
+    user_ids: Annotated[
+        list[StrictStr],
+        Field(min_length=1, max_length=MOST_IDS, description="Up to 1,000 user ids; answers keep their order.", examples=[["1029", "1030"]]),
+    ]
     reasons: Annotated[StrictBool, Field(description="Add the strongest reasons of each score.")] = False
 
 
@@ -110,11 +113,16 @@ class ScoresBody(BaseModel):
 class AudienceRequest(Request):
     """Give exactly one of top_n, top_percent and min_probability. With a name the audience is kept for journeys."""
 
-    task: StrictStr
-    top_n: Annotated[StrictInt | None, Field(ge=1, le=100_000_000)] = None
-    top_percent: Annotated[float | None, Field(gt=0, le=100, strict=True)] = None
-    min_probability: Annotated[float | None, Field(ge=0, le=1, strict=True)] = None
-    name: Annotated[StrictStr | None, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]*$")] = None
+    model_config = ConfigDict(json_schema_extra={"examples": [{"task": "repeat_order", "top_percent": 10, "name": "soon-again"}]})
+
+    task: Annotated[StrictStr, Field(description="A prediction, as `/v1/models` lists them.")]
+    top_n: Annotated[StrictInt | None, Field(ge=1, le=100_000_000, description="So many users, the best first.")] = None
+    top_percent: Annotated[float | None, Field(gt=0, le=100, strict=True, description="The best percent of the eligible users.")] = None
+    min_probability: Annotated[float | None, Field(ge=0, le=1, strict=True, description="Everybody whose probability is at least this.")] = None
+    name: Annotated[
+        StrictStr | None,
+        Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]*$", description="Keeps the audience under this name."),
+    ] = None
 
     @model_validator(mode="after")
     def one_cut(self) -> AudienceRequest:

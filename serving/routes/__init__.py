@@ -4,6 +4,7 @@ from serving.routes.audiences import router as audiences
 from serving.routes.events import router as events
 from serving.routes.health import router as health
 from serving.routes.inference import router as inference
+from serving.routes.jobs import router as jobs
 from serving.routes.journeys import router as journeys
 from serving.routes.lookalikes import router as lookalikes
 from serving.routes.models import router as models
@@ -11,4 +12,4 @@ from serving.routes.preflight import router as preflight
 from serving.routes.scores import router as scores
 from serving.routes.users import router as users
 
-ROUTERS = (events, scores, users, audiences, lookalikes, journeys, models, preflight, inference, health)
+ROUTERS = (events, scores, users, audiences, lookalikes, jobs, journeys, models, preflight, inference, health)

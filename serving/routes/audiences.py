@@ -73,11 +73,3 @@ def post_export(key: Key, ledger: LedgerPart, claimed: OncePart, format: Annotat
     saved = ledger.audience(key)
     request = {"audience": saved.name, "rule": dict(saved.rule), "format": format}
     return JobBody.model_validate(Jobs(ledger).queue("export", request, claimed.effect if claimed else None))
-
-
-@router.get("/v1/jobs/{job_id}", summary="How a job went")
-def get_job(
-    job_id: Annotated[str, Path(pattern=r"^[^\x00]*$", description="As the answer to the request said that queued it.")], ledger: LedgerPart
-) -> JobBody:
-    """The state of a queued piece of work, and its result."""
-    return JobBody.model_validate(Jobs(ledger).job(job_id))

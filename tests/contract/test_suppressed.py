@@ -68,7 +68,9 @@ def statuses(client, user):
         asked += client.post(f"/v1/scores/{task}", {"user_ids": [user]}).json["scores"]
         asked += client.post(f"/v1/scores/{task}", {"user_ids": [user], "reasons": True}).json["scores"]
         found |= {(score["status"], score["score"], score["percentile"], score["stage"], score["reasons"] is None) for score in asked}
-    return found | {(score["status"], score["score"], score["percentile"], score["stage"], True) for score in client.get(f"/v1/users/{user}/scores").json["scores"]}
+    return found | {
+        (score["status"], score["score"], score["percentile"], score["stage"], True) for score in client.get(f"/v1/users/{user}/scores").json["scores"]
+    }
 
 
 def test_every_way_to_ask_says_suppressed_or_not_found_and_nothing_else(service, ann, bob):

@@ -6,12 +6,13 @@ import http.client
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,16 +102,24 @@ def start_service(published: Any) -> StartService:
         command = [sys.executable, "-c", START.format(before=before), str(folder), str(port), *arguments]
         with errors.open("wb") as log:
             out = subprocess.DEVNULL if stdout is None else stdout
-            process = subprocess.Popen(command, env={**os.environ, **(environment or {})}, stdout=out, stderr=log)
+            process = subprocess.Popen(command, env={**os.environ, **(environment or {})}, stdout=out, stderr=log, start_new_session=True)
         live = Live(port, process, errors)
         try:
             wait_until_it_answers(live)
             yield live
         finally:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # its workers, too
             process.wait()
 
     return start
+
+
+@pytest.fixture(scope="session")
+def live(start_service: StartService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A running service with settings as they come; nobody may end it."""
+    with start_service(tmp_path_factory.mktemp("live")) as live:
+        yield live
 
 
 def wait_until_it_answers(live: Live) -> None:

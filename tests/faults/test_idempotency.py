@@ -23,7 +23,7 @@ SLOW_AND_MORTAL = """
 import os, time, serving.jobs, serving.once
 queue, keep = serving.jobs.Jobs.queue, serving.once.keep
 def slow(*arguments):
-    time.sleep(1.5)
+    time.sleep(1)
     return queue(*arguments)
 def dies(*arguments):
     if os.path.exists(sys.argv[1] + "/die"):

@@ -153,9 +153,3 @@ def test_two_hundred_megabytes_are_refused_without_being_held(live, announced):
     assert most - before < 20_000_000
     assert time.monotonic() - began < 60
     assert live.get("/health/live").status == 200
-
-
-@pytest.fixture(scope="module")
-def live(start_service, tmp_path_factory):
-    with start_service(tmp_path_factory.mktemp("input")) as live:
-        yield live

@@ -22,7 +22,16 @@ AS_OF = date(2024, 3, 1)
 MIDNIGHT = datetime(2024, 3, 1)
 HOUR = timedelta(hours=1)
 # What compares a user with the shop; `test_snapshots` shows that by equal norms these are equal too.
-JUDGED = ("cycle_shop_position", "layers_cycles_since", "layers_recent", "layers_frequent", "layers_spending", "layers_rfm_group", "layers_layer")
+JUDGED = (
+    "orders_relative",
+    "cycle_shop_position",
+    "layers_cycles_since",
+    "layers_recent",
+    "layers_frequent",
+    "layers_spending",
+    "layers_rfm_group",
+    "layers_layer",
+)
 PRODUCTS = [{"product_id": f"p{n}", "category": f"c{n % 2}", "brand": f"b{n % 3}", "department": "d"} for n in range(4)]
 # Not shrunk: at a second an example, that would take minutes.
 few = settings(max_examples=6, deadline=None, database=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))
