@@ -23,12 +23,12 @@ from features.workspace import Workspace
 from serving import problems
 from serving.arrow import arrow_without_pandas
 from serving.auth import Keyed, Keyring, describe_keys
+from serving.body_limit import BodyLimit
 from serving.current import Current
 from serving.description import DESCRIPTION, TAGS, describe_journeys, operation_id
 from serving.events import PostedEvents
 from serving.hot import HotScores
 from serving.ledger import Ledger
-from serving.limit import BodyLimit
 from serving.limits import THREADS, TURN, Limited
 from serving.lines import lines_in_background
 from serving.observe import AccessLog, Observed

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from features.errors import EncoreError
 from features.logs import set_up_logs
 from features.workspace import Workspace, open_workspace
 from serving.release import sweep_if_idle
@@ -23,11 +24,15 @@ if TYPE_CHECKING:
 HUNG = 30  # seconds without a sign of life after which a process is replaced; a busy machine takes some to start one
 
 
+class NotListening(EncoreError):
+    """The address cannot be listened on."""
+
+
 def answer(workspace: Workspace, host: str, port: int, workers: int) -> None:
     """Answer over HTTP until the process is told to end.
 
     Raises:
-        InvalidShopFile: a setting in the environment is none. NotOpen: it may not listen on that address.
+        InvalidShopFile: a setting in the environment is none. NotOpen: it may not listen on that address. NotListening: it cannot.
     """
     # What the processes have to know goes by the environment, which they inherit.
     os.environ |= {"ENCORE_WORKSPACE": str(workspace.root), "ENCORE_WORKERS": str(workers)}
@@ -39,7 +44,13 @@ def answer(workspace: Workspace, host: str, port: int, workers: int) -> None:
         settings = service_settings(workspace)
         may_listen(host, settings.ledger_url, open_on_purpose=settings.open_on_purpose)
         sweep_if_idle(workspace.releases)
-        uvicorn.run("serving.workers:app", factory=True, host=host, port=port, workers=workers, timeout_worker_healthcheck=HUNG, log_level="warning", **OPTIONS)
+        try:
+            uvicorn.run(
+                "serving.workers:app", factory=True, host=host, port=port, workers=workers, timeout_worker_healthcheck=HUNG, log_level="warning", **OPTIONS
+            )
+        except SystemExit as left:  # with uvicorn's codes, which here mean something else
+            if left.code:
+                raise NotListening(f"The service could not listen on {host}:{port}; the line above says why. Is another one there? Try --port.") from None
 
 
 def app() -> FastAPI:

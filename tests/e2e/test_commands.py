@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -175,3 +176,14 @@ def test_the_workspace_can_come_from_the_environment(call: Call, tiny: Path, mon
     monkeypatch.setenv("ENCORE_WORKSPACE", str(tiny))
     assert call("ingest") == 0
     assert (tiny / "log" / "manifest.json").exists()
+
+
+def test_a_port_that_is_taken_is_exit_code_5_and_no_refusal_of_the_gate(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "encore", "serve", "--workspace", str(tmp_path), "--port", str(port)]
+        (tmp_path / "encore.toml").write_text('name = "Shop"\nzone = "UTC"\ncurrency = "EUR"\n')
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, f"127.0.0.1:{port}" in done.stderr + done.stdout) == (5, True)

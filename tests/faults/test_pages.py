@@ -17,7 +17,8 @@ def test_what_a_page_loads_is_here(live, page):
     assert {address: live.get(address).status for address in loaded} == dict.fromkeys(loaded, 200)
 
 
-@pytest.mark.parametrize(("page", "drawn"), [("/docs", "opblock-summary-path"), pytest.param("/redoc", "operation-type", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize(("page", "drawn"), [("/docs", "opblock-summary-path"), ("/redoc", "operation-type")])
 def test_a_browser_draws_the_page_and_asks_nobody_else(live, page, drawn, tmp_path):
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
