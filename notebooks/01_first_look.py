@@ -231,7 +231,7 @@ pd.DataFrame({"audience": vectors.iloc[audience.rows].median(), "all eligible": 
 # - The model card of every version is in its MLflow run, together with the plots, the evidence and both bundles. To browse
 #   them: `mlflow server --backend-store-uri` and the address below.
 # - `encore serve` answers the same scores and audiences over HTTP; its pages under `/docs` say how.
-# - `encore score` writes everybody's scores into one Parquet file.
+# - `encore score` writes everybody's scores into Parquet files of a score run, or with `--out` into one.
 # - A feature is one file in `features/views/`, a prediction one file in `training/tasks/`. Reading one of each is the
 #   quickest way to know what this can do for your shop.
 

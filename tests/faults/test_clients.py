@@ -172,6 +172,7 @@ def test_clients_that_vanish_in_the_middle_free_their_places(hurried, many):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, as when a cable is cut
     until(lambda: hurried.ask("POST", SCORES, many).status == 200)
     until(lambda: open_files(hurried) <= before)
+    assert [hurried.ask("POST", SCORES, many).status for _ in range(2 * SLOW_PLACES)] == [200] * 2 * SLOW_PLACES  # no place was lost
 
 
 def deaf_client(live, request):
