@@ -1,6 +1,6 @@
 """Every error that Encore raises on purpose, written for the person who can act on it.
 
-The errors know nothing of HTTP or exit codes: `features.exit_codes` and `serving.problems` each hold one
+The errors know nothing of HTTP or exit codes: `features.exit_codes` and `serving.border.problems` each hold one
 table that maps them.
 """
 

@@ -20,18 +20,18 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from features.errors import InvalidShopFile
 from features.workspace import Workspace
-from serving import problems
 from serving.arrow import arrow_without_pandas
-from serving.auth import Keyed, Keyring, describe_keys
-from serving.body_limit import BodyLimit
+from serving.border import problems
+from serving.border.auth import Keyed, Keyring, describe_keys
+from serving.border.body_limit import BodyLimit
+from serving.border.description import DESCRIPTION, TAGS, describe_journeys, operation_id
+from serving.border.limits import THREADS, TURN, Limited
+from serving.border.observe import AccessLog, Observed
 from serving.current import Current
-from serving.description import DESCRIPTION, TAGS, describe_journeys, operation_id
 from serving.events import PostedEvents
 from serving.hot import HotScores
 from serving.ledger import Ledger
-from serving.limits import THREADS, TURN, Limited
 from serving.lines import lines_in_background
-from serving.observe import AccessLog, Observed
 from serving.routes import ROUTERS
 from serving.score_json import Answers
 from training import preflight_notes

@@ -11,9 +11,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from features.errors import EncoreError
+from serving.border.headers import Headers, conditional, plain
 from serving.event_schemas import EventsRequest
 from serving.events import PostedEvents
-from serving.headers import Headers, conditional, plain
 from serving.schemas import ScoreRequest, VectorRequest
 from serving.score_json import Answers, ScoreJson
 from serving.vector import score_vector

@@ -41,7 +41,7 @@ def create(
     key on the service answers nobody without one, except for its probes and its documentation.
     """
     ledger = _ledger(workspace)
-    from serving.keys import create_key
+    from serving.border.keys import create_key
 
     typer.echo(create_key(ledger, name, scope, days, per_second))
     log.info("key made; it is shown this once, and services know it within seconds", extra={"facts": {"name": name, "scopes": " ".join(scope), "days": days}})
@@ -50,7 +50,7 @@ def create(
 def list_keys(workspace: WorkspaceOption = None) -> None:
     """Every key that was ever made: its id, never the key."""
     ledger, now = _ledger(workspace), datetime.now(UTC)
-    from serving.keys import day, read_keys
+    from serving.border.keys import day, read_keys
 
     table = Table("id", "name", "scopes", "per second", "made", "expires", "last used", "state")
     for key in read_keys(ledger):
@@ -62,7 +62,7 @@ def list_keys(workspace: WorkspaceOption = None) -> None:
 def revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="As `encore keys list` shows it.")], workspace: WorkspaceOption = None) -> None:
     """End a key for good. Running services know within seconds; one whose ledger cannot be reached, when it is back."""
     ledger = _ledger(workspace)
-    from serving.keys import revoke_key
+    from serving.border.keys import revoke_key
 
     key = revoke_key(ledger, key_id)
     log.info("key revoked", extra={"facts": {"id": key.id, "name": key.name, "last_used": key.last_used_at}})

@@ -43,6 +43,10 @@ class Withheld:
         """The rows of those who may be spoken of, in their order."""
         return rows[~np.isin(rows, list(self.rows))] if self.rows else rows
 
+    def marketable(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The rows of those who may be spoken to, in their order: audiences and exports name nobody else."""
+        return self.without(rows)
+
 
 NOBODY = Withheld({}, frozenset())
 

@@ -38,8 +38,8 @@ def answer(workspace: Workspace, host: str, port: int, workers: int) -> None:
     os.environ |= {"ENCORE_WORKSPACE": str(workspace.root), "ENCORE_WORKERS": str(workers)}
     with _counters(workers):
         from serving.app import service_settings
-        from serving.connection import OPTIONS
-        from serving.keys import may_listen
+        from serving.border.connection import OPTIONS
+        from serving.border.keys import may_listen
 
         settings = service_settings(workspace)
         may_listen(host, settings.ledger_url, open_on_purpose=settings.open_on_purpose)

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Path, Query, Response
 
 from serving.audience import Rule, cut
+from serving.border.once import OncePart, OnceRoute, once
+from serving.border.problems import RESPONSES, documented
 from serving.jobs import Jobs
 from serving.ledger import NameTaken
-from serving.once import OncePart, OnceRoute, once
-from serving.problems import RESPONSES, documented
 from serving.routes.parts import LedgerPart, ScorerPart
 from serving.schemas import AudienceBody, AudienceRequest, JobBody, MembersBody
 

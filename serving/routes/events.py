@@ -5,9 +5,9 @@ from typing import Annotated, cast
 from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from serving.border.problems import RESPONSES
 from serving.event_schemas import EventsBody, EventsRequest
 from serving.events import PostedEvents
-from serving.problems import RESPONSES
 
 router = APIRouter(prefix="/v1/scores", tags=["scores"], responses=RESPONSES)
 

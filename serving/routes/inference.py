@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from features.errors import NoRelease, UnknownName
+from serving.border.problems import documented
 from serving.inference import BadInference, infer, metadata
-from serving.problems import documented
 from serving.routes.parts import CurrentPart
 from serving.scorer import Scorer
 

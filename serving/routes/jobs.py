@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
+from serving.border.problems import RESPONSES
 from serving.jobs import Jobs
-from serving.problems import RESPONSES
 from serving.routes.parts import LedgerPart
 from serving.schemas import JobBody
 

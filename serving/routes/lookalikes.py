@@ -7,12 +7,12 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 
 from features.errors import UnknownName
 from serving.audience import ranked
+from serving.border.once import OnceRoute, once
+from serving.border.problems import RESPONSES, documented
 from serving.current import Current
 from serving.jobs import Job
 from serving.lookalike_schemas import NAME, LookalikeBody, LookalikeRequest
-from serving.once import OnceRoute, once
 from serving.orders import Lookalikes
-from serving.problems import RESPONSES, documented
 from serving.release import ENTERED, LEFT
 from serving.routes.parts import CurrentPart, LedgerPart, ScorerPart
 from serving.schemas import JobBody, MembersBody

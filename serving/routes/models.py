@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from serving.problems import RESPONSES
+from serving.border.problems import RESPONSES
 from serving.routes.parts import ScorerPart
 from serving.schemas import ModelBody, ModelsBody
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, cast
 from fastapi import Depends, Request, Response
 from starlette.convertors import Convertor, register_url_convertor
 
-from serving.auth import Keyring
+from serving.border.auth import Keyring
+from serving.border.headers import conditional
 from serving.current import Current
-from serving.headers import conditional
 from serving.ledger import Ledger
 from serving.score_json import Answers
 from serving.scorer import Scorer

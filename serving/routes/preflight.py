@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, ValidationError
 
-from serving.problems import RESPONSES
+from serving.border.problems import RESPONSES
 from training.preflight_notes import read_notes
 
 router = APIRouter(prefix="/v1/preflight", tags=["models"], responses=RESPONSES)

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from serving.problems import RESPONSES
+from serving.border.problems import RESPONSES
 from serving.routes.parts import NOT_MODIFIED, AnswersPart, ScorerPart, score_answer
 from serving.schemas import ScoreBody, ScoreRequest, ScoresBody, VectorBody, VectorRequest, score_body
 from serving.score_json import counted

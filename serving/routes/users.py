@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from serving.problems import RESPONSES
+from serving.border.problems import RESPONSES
 from serving.routes.parts import NOT_MODIFIED, AnswersPart, ScorerPart, score_answer
 from serving.schemas import ScoresBody
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import content_type_conformance, response_headers_conformance, response_schema_conformance, status_code_conformance
 
-from serving.keys import create_key
+from serving.border.keys import create_key
 from serving.ledger import Ledger
 
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance, response_headers_conformance]

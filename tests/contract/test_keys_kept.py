@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 import encore
 from features.errors import UnknownName
 from features.exit_codes import exit_code
-from serving import auth
-from serving.auth import Keyring
-from serving.keys import API_KEYS, InvalidKey, NameInUse, NotOpen, create_key, may_listen, read_keys, revoke_key, write_last_used
+from serving.border import auth
+from serving.border.auth import Keyring
+from serving.border.keys import API_KEYS, InvalidKey, NameInUse, NotOpen, create_key, may_listen, read_keys, revoke_key, write_last_used
 from serving.ledger import Ledger
 
 

@@ -12,9 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 from features.errors import UnknownName
-from serving.idempotency import IDEMPOTENCY, IdempotencyKeyInUse, IdempotencyKeyReused, Kept, claim, keep, let_go
+from serving.border.idempotency import IDEMPOTENCY, IdempotencyKeyInUse, IdempotencyKeyReused, Kept, claim, keep, let_go
+from serving.border.keys import NameInUse, create_key, read_keys
 from serving.jobs import Jobs
-from serving.keys import NameInUse, create_key, read_keys
 from serving.ledger import AUDIENCES, Duplicate, Ledger, NameTaken
 
 MANY = 4

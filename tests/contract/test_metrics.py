@@ -10,7 +10,7 @@ import pytest
 from features.errors import InvalidShopFile
 from features.workspace import open_workspace
 from serving.app import service_settings
-from serving.observe import AccessLog
+from serving.border.observe import AccessLog
 
 PATH = "/v1/scores/repeat_order"
 

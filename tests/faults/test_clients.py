@@ -13,7 +13,7 @@ import pytest
 
 SCORES = "/v1/scores/repeat_order"
 HURRIED = """
-from serving import connection
+from serving.border import connection
 connection.HEADERS_WITHIN, connection.BODY_WITHIN, connection.TAKEN_WITHIN = 0.6, 1.0, 1.0
 """
 SLOW_PLACES = 2  # of most_at_once = 8, a quarter

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from serving import idempotency
-from serving.idempotency import IDEMPOTENCY, IdempotencyKeyInUse, IdempotencyKeyReused, Kept, claim, keep, let_go
+from serving.border import idempotency
+from serving.border.idempotency import IDEMPOTENCY, IdempotencyKeyInUse, IdempotencyKeyReused, Kept, claim, keep, let_go
+from serving.border.keys import create_key
 from serving.jobs import JOBS
-from serving.keys import create_key
 from serving.ledger import Ledger
 
 EXPORT, AUDIENCE = "/v1/audiences/vip/exports", {"task": "churn", "top_n": 5, "name": "vip"}
@@ -20,8 +20,8 @@ NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 # Work that takes a while, and a process that dies, when it is told to, between what it did and the note that it did it.
 SLOW_AND_MORTAL = """
-import os, time, serving.jobs, serving.once
-queue, keep = serving.jobs.Jobs.queue, serving.once.keep
+import os, time, serving.jobs, serving.border.once
+queue, keep = serving.jobs.Jobs.queue, serving.border.once.keep
 def slow(*arguments):
     time.sleep(1)
     return queue(*arguments)
@@ -29,7 +29,7 @@ def dies(*arguments):
     if os.path.exists(sys.argv[1] + "/die"):
         os._exit(9)
     keep(*arguments)
-serving.jobs.Jobs.queue, serving.once.keep = slow, dies
+serving.jobs.Jobs.queue, serving.border.once.keep = slow, dies
 """
 
 
@@ -203,7 +203,7 @@ def test_after_a_day_the_same_key_is_a_new_one(client, tmp_path, monkeypatch):
             def now(cls, tz=None):
                 return datetime.now(tz) + timedelta(hours=hours)  # noqa: B023 - called in this round
 
-        monkeypatch.setattr("serving.once.datetime", Later)
+        monkeypatch.setattr("serving.border.once.datetime", Later)
         later = export(client, "k-1")
         assert (later.status, later.json != first.json) == (202, is_new)
     assert exports(tmp_path) == 2

@@ -13,9 +13,9 @@ from types import SimpleNamespace
 import pytest
 
 from features.logs import JsonLines, log
-from serving import auth
-from serving.auth import NEEDS, Keyring, key_sent, needed_scope
-from serving.keys import SCOPES, create_key, read_keys, revoke_key
+from serving.border import auth
+from serving.border.auth import NEEDS, Keyring, key_sent, needed_scope
+from serving.border.keys import SCOPES, create_key, read_keys, revoke_key
 from serving.ledger import Ledger
 from serving.routes import ROUTERS
 
@@ -295,7 +295,7 @@ def test_every_route_is_listed_under_a_scope_and_says_so(client):
     for router in ROUTERS:
         for route in router.routes:
             parts = route.path.split("/", 3)[1:3]
-            assert parts[0] == "health" or "/".join(parts[:2]) in NEEDS, f"{route.path} needs a line in serving/auth.py:NEEDS"
+            assert parts[0] == "health" or "/".join(parts[:2]) in NEEDS, f"{route.path} needs a line in serving/border/auth.py:NEEDS"
     for path, operations in document["paths"].items():
         for operation in operations.values():
             needed = needed_scope(path)

@@ -17,7 +17,7 @@ import pytest
 
 from features.logs import JsonLines
 from serving import lines
-from serving.keys import create_key
+from serving.border.keys import create_key
 from serving.ledger import Ledger
 from serving.lines import Background
 from serving.metrics import REGISTRY
@@ -28,7 +28,7 @@ ALL = {"ENCORE_ACCESS_LOG": "all"}
 # The clock that the service sees is off by the number of seconds in a file, which changes while it runs.
 JUMPING = """
 import datetime, pathlib, time
-import serving.workers, serving.app, serving.once, serving.routes
+import serving.workers, serving.app, serving.border.once, serving.routes
 def shift():
     return float(pathlib.Path(sys.argv[1], "shift").read_text())
 class Jumping(datetime.datetime):

@@ -15,8 +15,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from serving.border.keys import create_key, read_keys
 from serving.jobs import Jobs
-from serving.keys import create_key, read_keys
 from serving.ledger import Ledger, LedgerUnavailable
 from serving.migrations import REVISIONS, VERSION, LedgerTooNew, all_tables
 from serving.migrations.upgrade import settings

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse
 
-from serving.limits import Bucket, Limited, is_quick
+from serving.border.limits import Bucket, Limited, is_quick
 
 KEY = SimpleNamespace(id="one", per_second=2.0)
 

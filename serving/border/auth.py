@@ -17,10 +17,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from features.errors import EncoreError
 from features.logs import log
-from serving.keys import SCOPES, Key, read_keys, write_last_used
+from serving.border.keys import SCOPES, Key, read_keys, write_last_used
+from serving.border.limits import REFUSED, answer_journey, is_journey
+from serving.border.problems import documented, problem
 from serving.ledger import Ledger
-from serving.limits import REFUSED, answer_journey, is_journey
-from serving.problems import documented, problem
 
 LOOK_EVERY = 3.0  # seconds until a new or a revoked key counts
 OLD = 15.0  # seconds without a look at the ledger after which the health page says so

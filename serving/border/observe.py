@@ -11,10 +11,10 @@ from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from features.logs import log
-from serving.headers import secured
+from serving.border.headers import secured
+from serving.border.problems import problem
 from serving.lines import ACCESS
 from serving.metrics import REQUESTS, SECONDS
-from serving.problems import problem
 
 WELL_FORMED = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 FAULT = "A fault of the service; it was logged with the id in X-Request-Id."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.problems import problem
+from serving.border.problems import problem
 
 TOO_LARGE = "The body is larger than {most:,} bytes. Send it in parts."
 

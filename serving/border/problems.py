@@ -14,8 +14,8 @@ from starlette.exceptions import HTTPException
 
 from features.errors import EncoreError, NoRelease, UnknownName
 from serving.audience import InvalidRule
+from serving.border.idempotency import IdempotencyKeyInUse, IdempotencyKeyReused
 from serving.events import UnusableEvents
-from serving.idempotency import IdempotencyKeyInUse, IdempotencyKeyReused
 from serving.ledger import LedgerUnavailable, NameTaken
 from serving.schemas import Problem
 from serving.schemas import Request as Body

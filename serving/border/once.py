@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from features.logs import log
-from serving.idempotency import Claim, Kept, claim, keep, let_go
+from serving.border.idempotency import Claim, Kept, claim, keep, let_go
 from serving.ledger import Ledger, LedgerUnavailable
 
 

@@ -11,9 +11,9 @@ from prometheus_client import Counter
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.keys import Key
+from serving.border.keys import Key
+from serving.border.problems import problem
 from serving.metrics import REGISTRY
-from serving.problems import problem
 from serving.schemas import JourneyBody
 
 REFUSED = Counter("encore_refused", "Requests not let in, by reason; journeys among them got a fallback.", ["reason"], registry=REGISTRY)

@@ -7,9 +7,9 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from serving.headers import secured
+from serving.border.headers import secured
+from serving.border.problems import problem
 from serving.metrics import REQUESTS
-from serving.problems import problem
 
 HEADERS_WITHIN = 10.0  # seconds from connecting, or from a request's first byte, to the end of its headers
 BODY_WITHIN = 30.0  # seconds from the headers to the end of the body
@@ -24,7 +24,7 @@ TOO_LONG = "The request line and the headers are longer than 65,536 bytes. Ask f
 # For uvicorn. Idle connections cost little, and a proxy that keeps its own longer than we do would now and then meet a closed one.
 # Orchestrators kill after 30 seconds.
 OPTIONS: dict[str, Any] = {
-    "http": "serving.connection:Connection",
+    "http": "serving.border.connection:Connection",
     "ws": "none",
     "access_log": False,
     "log_config": None,
