@@ -15,6 +15,7 @@ import os
 import platform
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -174,7 +175,7 @@ def others(
                 weight = f"{private_mb(server.session):.0f} | {server.ready_s:.1f}"
                 times = f"{by_id.rate / theirs.rate:.1f}x | {vector.rate / theirs.rate:.1f}x"
                 lines.append(f"| {peer.name} | {theirs.rate:,.0f} | {theirs.p99_ms:.1f} | {theirs.cpu_us:,.0f} | {weight} | {theirs.bad} | {times} |")
-        except (TimeoutError, AttributeError, TypeError) as error:
+        except (TimeoutError, AttributeError, TypeError, subprocess.CalledProcessError) as error:
             lines.append(f"| {peer.name}: did not run here ({type(error).__name__}: {error}) | | | | | | | | |")
     return lines
 

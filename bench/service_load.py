@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -68,14 +68,22 @@ def serving(
             time.sleep(0.02)
         yield Server(port, process.pid, time.perf_counter() - began, cpu_seconds(process.pid))
     finally:
-        try:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        except ProcessLookupError:
-            pass
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes], patience: float = 10) -> None:
+    """End a server and all that it started: a child that outlives its parent would answer in the place of the next server."""
+    for ending in (signal.SIGTERM, signal.SIGKILL):
+        left = processes(process.pid)
+        for place in left:
+            with suppress(ProcessLookupError):
+                os.kill(int(place.name), ending)
+        given_up = time.monotonic() + patience
+        while left and time.monotonic() < given_up:
+            process.poll()  # takes the leader's end, or it would stay in the table
+            left = [place for place in left if place.exists()]
+            time.sleep(0.02)
+    process.wait()
 
 
 def _answers(port: int, path: str) -> bool:

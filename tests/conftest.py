@@ -24,7 +24,7 @@ import pytest
 from fastapi import FastAPI
 
 from features.events import EventLog
-from features.files import digest_of
+from features.files import digest_of, exclusive
 from features.ingest import ingest_sources
 from features.shop import SimulatedShop, simulate
 from features.shopfile import Shop
@@ -352,10 +352,15 @@ def small_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """
     from serving.publish import publish  # brings mlflow, which most tests do without
 
-    workspace = open_workspace(tmp_path_factory.mktemp("small") / "workspace", environment={})
-    workspace.root.mkdir()
-    workspace.shop_file.write_text(SMALL_SHOP)
-    ingest_sources(workspace)
-    run_retrain(workspace)
-    publish(workspace)
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder  # made once, however many processes test
+    workspace = open_workspace(shared / "small" / "workspace", environment={})
+    with exclusive(shared / "small.lock", "The small shop of the tests", wait=True):
+        if not (shared / "small" / "made").exists():
+            workspace.root.mkdir(parents=True)
+            workspace.shop_file.write_text(SMALL_SHOP)
+            ingest_sources(workspace)
+            run_retrain(workspace)
+            publish(workspace)
+            (shared / "small" / "made").touch()
     return workspace
