@@ -38,8 +38,20 @@ def main() -> None:
         _end(error)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            _tell(error)
             raise
         _end(NotWritten(error))
+    except Exception as error:
+        _tell(error)
+        raise
+
+
+def _tell(error: Exception) -> None:
+    """Let other systems know that a run failed, where ENCORE_EVENTS_URL says that one listens."""
+    if os.environ.get("ENCORE_EVENTS_URL"):
+        from serving.destinations.announce import note_failure
+
+        note_failure(sys.argv[1:], error)
 
 
 def _end(error: EncoreError) -> NoReturn:
@@ -48,6 +60,7 @@ def _end(error: EncoreError) -> NoReturn:
         console.print(str(error), style="red", markup=False, highlight=False)
     else:
         log.error(str(error), extra={"facts": {"kind": type(error).__name__}})
+    _tell(error)
     # Bypasses the interpreter's tear-down, which waits for threads of libraries that may hang on a dead server.
     sys.stdout.flush()
     sys.stderr.flush()

@@ -18,6 +18,9 @@ from features.vocabulary import CALENDAR, EVENT_SCHEMA, EVENTS, LOG_SCHEMA, LONG
 NO_USER = f"user id is empty, longer than {LONGEST_ID} bytes or has control characters"
 FUTURE = "happened more than a day after it became known (a wrong device clock?)"
 CLASH = "says something else than what is known under its id, and not that it became known later"
+NAMED = ", ".join(f"coalesce({name}::VARCHAR, chr(0))" for name in LOG_SCHEMA.names if name not in ("sign", *CALENDAR, "occurred_at", "known_at"))
+CONTENT_SUM = f"""(sum(sign * (md5_number_lower(concat_ws(chr(31), epoch_us(occurred_at), epoch_us(known_at), {NAMED}))::HUGEINT))
+    % 18446744073709551616)::VARCHAR"""
 UNPOSTED = pa.schema([field for field in LOG_SCHEMA if field.name not in CALENDAR])
 
 
@@ -137,10 +140,14 @@ def as_ledger(rows: pa.Table) -> pa.Table:
 def content_sums(engine: Engine, rows: pa.Table) -> Mapping[int, int]:
     """Day from which rows are known to have happened -> a sum over hashes of those rows: equal for equal content,
     in whatever order and parts it came. What was said and taken back adds nothing."""
-    named = ", ".join(f"coalesce({name}::VARCHAR, chr(0))" for name in LOG_SCHEMA.names if name not in ("sign", *CALENDAR, "occurred_at", "known_at"))
-    query = f"""SELECT greatest(day, known_day) AS day, (sum(sign * (md5_number_lower(concat_ws(chr(31), epoch_us(occurred_at), epoch_us(known_at), {named}))
-        ::HUGEINT)) % 18446744073709551616)::VARCHAR AS content FROM rows GROUP BY 1"""  # noqa: S608
+    query = f"SELECT greatest(day, known_day) AS day, {CONTENT_SUM} AS content FROM rows GROUP BY 1"  # noqa: S608
     return {row["day"]: int(row["content"]) % 2**64 for row in engine.sql(query, rows=rows).to_pylist()}
+
+
+def happened_sums(engine: Engine, parts: list[Path], first: int) -> Mapping[int, int]:
+    """The same by the day on which it happened, whenever it became known, for days from `first` on."""
+    query = f"""SELECT day, {CONTENT_SUM} AS content FROM log WHERE day >= {first} GROUP BY day"""  # noqa: S608
+    return {row["day"]: int(row["content"]) % 2**64 for row in engine.sql(query, log=parts).to_pylist()}
 
 
 def localise(events: pa.Table, zone: str) -> pa.Table:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,25 @@ from features.kernels import MILLIONTH, quotient, to_float
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+T = TypeVar("T")
 
 
+def _hashed_once(kind: type[T]) -> type[T]:
+    """Remember an object's hash: hundreds of parts are looked up for each user, who is often the only one."""
+    compute = kind.__hash__
+
+    def remembered(self: Any) -> int:
+        try:
+            return int(self._hash)
+        except AttributeError:
+            object.__setattr__(self, "_hash", compute(self))
+            return int(self._hash)
+
+    kind.__hash__ = remembered  # type: ignore[method-assign]
+    return kind
+
+
+@_hashed_once
 @dataclass(frozen=True)
 class DayPart:
     """Of a column of the day tiles: its sum, the days on which it is above zero, the age of the last or first such day."""
@@ -31,6 +48,7 @@ class DayPart:
     window: int | None = None
 
 
+@_hashed_once
 @dataclass(frozen=True)
 class GapPart:
     """Of the days between a user's days with an order: how many, their sum and squares, the longest, the last, the one before."""
@@ -38,6 +56,7 @@ class GapPart:
     kind: Literal["count", "total", "squares", "longest", "last", "earlier"]
 
 
+@_hashed_once
 @dataclass(frozen=True)
 class KeyPart:
     """Of a column that counts per product, campaign, ...: how it spreads over a dimension's values.
@@ -53,6 +72,7 @@ class KeyPart:
     value: str | None = None
 
 
+@_hashed_once
 @dataclass(frozen=True)
 class ChangePart:
     """The level or the text of the first or the last change of a name, as it was known."""

@@ -1,8 +1,7 @@
-"""`encore ingest`, `encore build`, `encore cycle`, `encore features …`, `encore suppress` and `encore forget`."""
+"""`encore ingest`, `encore build`, `encore cycle` and `encore features …`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -19,13 +18,11 @@ WorkspaceOption = Annotated[
     typer.Option("--workspace", "-w", help="The shop's folder. Default: $ENCORE_WORKSPACE, else ./workspace.", show_default=False),
 ]
 AsOf = Annotated[datetime | None, typer.Option("--as-of", formats=["%Y-%m-%d"], help="A date: only what is before it counts.", show_default=False)]
-Users = Annotated[list[str], typer.Argument(help="Ids of users.")]
-ALSO_ERASE: list[Callable[[Workspace], Mapping[str, int]]] = []  # what other packages keep ids in; each erases and counts
 
 
 def mount(app: typer.Typer) -> None:
     """Add this package's commands."""
-    for command in (ingest, build, cycle, suppress, forget):
+    for command in (ingest, build, cycle):
         app.command()(command)
     words = typer.Typer(name="features", help="What the behaviour vectors say, and why.", no_args_is_help=True)
     words.command("list")(list_features)
@@ -104,27 +101,6 @@ def cycle(workspace: WorkspaceOption = None, as_of: AsOf = None) -> None:
         log.info("by induction, category", extra={"facts": {"category": name, "days": found.days, "repurchasers": found.repurchasers}})
     for name, length in cycle_by_consumption(tiles, when).items():
         log.info("by consumption", extra={"facts": {"of": name, "days": round(length, 2)}})
-
-
-def suppress(users: Users, workspace: WorkspaceOption = None) -> None:
-    """Keep users out of every answer, at once, and of every snapshot from now on; their events stay in the log."""
-    _bury(open_workspace(workspace), users, "suppressed")
-
-
-def forget(users: Users, workspace: WorkspaceOption = None) -> None:
-    """Erase users from the log, the tiles and the snapshots, and leave out what of them arrives later. The service knows them no more at once.
-    It cannot be undone."""
-    _bury(open_workspace(workspace), users, "deleted")
-
-
-def _bury(workspace: Workspace, users: list[str], kind: str) -> None:
-    with step(kind) as found:
-        erased = workspace.log(workspace.shop()).bury(users, kind)
-        gone = workspace.drop_derived()
-        found |= {"users": len(users), "rows_erased": erased, "snapshots_dropped": gone}
-        for erase in ALSO_ERASE:
-            found |= erase(workspace)
-    log.info("next", extra={"facts": {"do": "encore publish: the release in service says nothing of them from now on, the next one is made without them"}})
 
 
 def list_features(workspace: WorkspaceOption = None) -> None:

@@ -82,6 +82,10 @@ class GateRefused(EncoreError):
     """The challenger may not replace the champion; the reasons are in the text."""
 
 
+class BelowExpectation(EncoreError):
+    """What was judged is surely worse than it was expected to be, or not what it was; what to do stands in the text."""
+
+
 class Locked(EncoreError):
     """Another process is doing the same work."""
 

@@ -6,7 +6,7 @@ shop's zone. SQL cuts with `before`, the compiled loops with the same two compar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -22,11 +22,13 @@ from features.calendar import EPOCH as EPOCH
 from features.calendar import day_number as day_number
 from features.calendar import day_of as day_of
 from features.engine import Engine
-from features.errors import NoUsableData
+from features.erasure import add_to_days, erase_rows
+from features.errors import NoUsableData, ReleaseRefused
 from features.files import digest_of, exclusive, parquet_bytes, read_json, sha256_of_bytes, write_bytes, write_json
-from features.identity import LINK_SCHEMA, current_ids, links_in, moved_ids, stated_links, tombstone, valid_links, without_tombstones
+from features.identity import LINK_SCHEMA, current_ids, links_in, moved_ids, same_people, stated_links, tombstone, valid_links, without_tombstones
 from features.ledger import CONTENT, Posting, post
 from features.sources.batch import Batch
+from features.tombstones import DELETED, joined, kept_out, read_tombstones
 from features.vocabulary import LOG_SCHEMA, PRODUCT_SCHEMA
 
 
@@ -65,14 +67,29 @@ class EventLog:
     manifest is replaced last, so a crash at any moment leaves the log as it was.
     """
 
-    def __init__(self, directory: Path, zone: str, currency: str) -> None:
+    def __init__(self, directory: Path, zone: str, currency: str, tombstones: Path | None = None) -> None:
         self.directory, self.zone, self.currency = directory, zone, currency
+        self._tombstones = tombstones  # the folder of a list that counts besides the log's own
 
     @property
     def manifest(self) -> dict[str, Any]:
         path = self.directory / "manifest.json"
         empty: dict[str, Any] = {"parts": [], "products": None, "links": None, "streams": {}, "events": {}, "days": {}, "tombstones": {}, "receipts": []}
-        return {**empty, "zone": self.zone, "currency": self.currency, **(read_json(path) if path.exists() else {})}
+        own = read_json(path) if path.exists() else {}
+        return {**empty, "zone": self.zone, "currency": self.currency, **own, "tombstones": kept_out(joined(own.get("tombstones", {}), self._listed()))}
+
+    @property
+    def own_tombstones(self) -> dict[str, str]:
+        """The tombstones that the log has itself, without the list beside the releases."""
+        path = self.directory / "manifest.json"
+        return joined(read_json(path).get("tombstones", {}) if path.exists() else {})
+
+    def _listed(self) -> Mapping[str, str]:
+        """The list beside the releases. While it is damaged the log's own list counts alone, of which it can be made anew."""
+        try:
+            return read_tombstones(self._tombstones) if self._tombstones else {}
+        except ReleaseRefused:
+            return {}
 
     @property
     def digest(self) -> str:
@@ -86,6 +103,10 @@ class EventLog:
         manifest, cut = self.manifest, day_number(as_of)
         days = {day: content for day, content in manifest["days"].items() if int(day) < cut}
         return digest_of([days, *(manifest[name] for name in ("products", "tombstones", "zone", "currency"))])
+
+    def happened(self, first: date) -> dict[int, str]:
+        """Day from `first` on -> a digest of what the log says happened on it, whenever that became known: late data change it."""
+        return {day: f"{content:016x}" for day, content in admission.happened_sums(Engine(), self.parts, day_number(first)).items() if content}
 
     @property
     def complete_until(self) -> date:
@@ -119,9 +140,9 @@ class EventLog:
 
     def links(self) -> pa.Table:
         """Which visitor is which user, as `identity.LINK_SCHEMA`."""
-        return valid_links(self._stated_links())
+        return valid_links(self.stated_links())
 
-    def _stated_links(self) -> pa.Table:
+    def stated_links(self) -> pa.Table:
         name = self.manifest["links"]
         return pq.read_table(self.directory / "links" / name) if name else LINK_SCHEMA.empty_table()
 
@@ -154,7 +175,7 @@ class EventLog:
         rows, quarantined = admission.usable(events, dict(batch.quarantined))
         if not rows.num_rows and not deleted:
             raise NoUsableData(f"{batch.name} has no usable row: {quarantined or 'the file is empty'}. Nothing was written.")
-        stated = stated_links(self._stated_links(), links_in(rows))
+        stated = stated_links(self.stated_links(), links_in(rows))
         links = valid_links(stated)
         if batch.refunds_are_totals:
             rows = admission.refund_growth(rows, self._known_refunds(engine))
@@ -221,50 +242,53 @@ class EventLog:
         write_bytes(self.directory / folder / name, content)
         return name
 
+    def same_people(self, ids: Iterable[str]) -> set[str]:
+        """All ids of the people whom some ids belong to, visitors that turned out to be them included."""
+        return same_people(self.current_ids(), self.stated_links(), ids)
+
+    def ids(self) -> set[str]:
+        """Every id that an event or a link was given with."""
+        links = self.stated_links()
+        found = {*links["from_id"].to_pylist(), *links["to_id"].to_pylist()}
+        for part in self.parts:
+            table = pq.read_table(part, columns=["user_id", "given_id"], read_dictionary=["user_id", "given_id"])
+            found |= {name for column in table.columns for name in pc.unique(column.cast(pa.string())).to_pylist()}
+        return found
+
     def bury(self, user_ids: Iterable[str], kind: str) -> int:
-        """Keep users out for good: "suppressed" ones are in no snapshot, "deleted" ones are erased from the log too, with
-        every visitor that turned out to be them. What of them arrives later is left out. Returns the rows erased."""
-        links = self._stated_links()
-        owners = self.current_ids()
-        named = set(user_ids)
-        named |= {visitor for visitor, owner in owners.items() if owner in named}
+        """Keep users out: with "no_profiling" they are in no snapshot, with "deleted" they are erased from the log too, and what of them
+        arrives later is left out; both with every visitor that turned out to be them. Returns the rows erased."""
+        named = self.same_people(user_ids)
+        return self.bury_marks({tombstone(name): kind for name in named}, named if kind == DELETED else ())
+
+    def bury_marks(self, marks: Mapping[str, str], erase: Collection[str] = ()) -> int:
+        """Take over tombstones, `lifted` ones too, and erase users by all of their ids. Returns the rows erased."""
         with exclusive(self.directory / ".lock", "An ingest into this log", wait=True):
-            manifest, erased = self.manifest, 0
-            known = manifest["tombstones"]
-            manifest["tombstones"] = known | {mark: kind for mark in map(tombstone, named) if known.get(mark) != "deleted"}
-            if kind == "deleted":
-                erased = self._erase(named, manifest, Engine())
-                gone = pa.array(sorted(named), pa.string())
+            if not marks.keys() and not erase:
+                return 0
+            manifest, erased, links = self.manifest, 0, self.stated_links()
+            known = joined(manifest["tombstones"], marks)
+            manifest["tombstones"] = kept_out(known)
+            if erase:
+                erased = erase_rows(self.directory / "parts", {*erase}, manifest, lambda table: self._write_table("parts", table))
+                gone = pa.array(sorted(erase), pa.string())
                 links = links.filter(pc.invert(pc.or_(pc.is_in(links["from_id"], gone), pc.is_in(links["to_id"], gone))))
                 manifest["links"] = self._write_table("links", links) if links.num_rows else None
-            stale = {*self.parts, *(self.directory / "links").glob("*.parquet")}
             write_json(self.directory / "manifest.json", manifest)
-            for path in stale - {*self.parts, self.directory / "links" / str(manifest["links"])}:
-                path.unlink()
+            used = {*self.parts, self.directory / "links" / str(manifest["links"])}
+            for path in {*(self.directory / "parts").glob("*"), *(self.directory / "links").glob("*")} - used if erase else ():
+                path.unlink()  # also what a crash, or a backup that was restored, left there
         return erased
 
-    def _erase(self, named: set[str], manifest: dict[str, Any], engine: Engine) -> int:
-        gone, erased = pa.array(sorted(named), pa.string()), 0
-        for part in list(manifest["parts"]):
-            table = pq.read_table(self.directory / "parts" / part["file"])
-            mine = pc.or_(pc.is_in(table["user_id"], gone), pc.is_in(table["given_id"], gone))
-            rows = table.filter(mine)
-            if not rows.num_rows:
-                continue
-            erased += rows.num_rows
-            add_to_days(manifest, admission.content_sums(engine, rows), -1)
-            kept = table.filter(pc.invert(mine))
-            place = manifest["parts"].index(part)
-            manifest["parts"][place : place + 1] = [{**part, "file": self._write_table("parts", kept), "rows": kept.num_rows}] if kept.num_rows else []
-        return erased
+    def erase_returned(self) -> int:
+        """Erase again who was deleted and came back with a backup of the log: whom the list beside the releases has as deleted and the log's
+        own has not. Returns the rows erased."""
+        own = self.own_tombstones
+        missing = {mark: kind for mark, kind in self._listed().items() if kind == DELETED and own.get(mark) != DELETED}
+        if not missing:
+            return 0
+        back = [name for name in self.ids() if tombstone(name) in missing]
+        return self.bury_marks(missing, self.same_people(back) if back else ())
 
 
 ORDER = ("user_id", "day", "known_day", "occurred_at", "event_id", "known_at", "sign")
-
-
-def add_to_days(manifest: Mapping[str, Any], sums: Mapping[int, int], sign: int) -> None:
-    """Add to, or take from, the sums that say what is in each day; a day with nothing in it is not named."""
-    days = manifest["days"]
-    for day, content in sums.items():
-        total = (int(days.pop(str(day), "0"), 16) + sign * content) % 2**64
-        days |= {str(day): f"{total:016x}"} if total else {}

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from features.errors import (
+    BelowExpectation,
     EncoreError,
     GateRefused,
     InvalidShopFile,
@@ -27,6 +28,7 @@ EXIT_CODES: dict[type[EncoreError], int] = {
     InvalidUse: 2,
     MissingExtra: 2,
     GateRefused: 3,
+    BelowExpectation: 3,
     Locked: 4,
     TrackingUnavailable: 5,
     NoRelease: 5,

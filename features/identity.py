@@ -8,12 +8,14 @@ user that is known for it, and a link that would close a circle is left out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from hashlib import sha256
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from features.tombstones import DELETED
+from features.tombstones import tombstone as tombstone
 
 LINK_SCHEMA = pa.schema(
     [
@@ -108,14 +110,21 @@ def current_ids(links: pa.Table) -> dict[str, str]:
     return found
 
 
-def tombstone(user_id: str) -> str:
-    """How a user who must stay out is remembered: not by name."""
-    return sha256(user_id.encode()).hexdigest()
+def same_people(owners: Mapping[str, str], stated: pa.Table, ids: Iterable[str]) -> set[str]:
+    """All ids of the people whom some ids belong to: the users, and every visitor that turned out to be them.
+
+    Args:
+        owners: see `current_ids`. stated: see `stated_links`; a visitor whom two users share belongs to the first of them alone.
+    """
+    people = {owners.get(name, name) for name in ids}
+    mine = {visitor for visitor, owner in owners.items() if owner in people}
+    said = {row["from_id"] for row in stated.to_pylist() if row["to_id"] in people and row["from_id"] not in owners}
+    return {*ids, *people, *mine, *said}
 
 
 def without_tombstones(events: pa.Table, tombstones: Mapping[str, str]) -> tuple[pa.Table, int]:
     """Leave out the events of deleted users, by either id; also returns how many."""
-    gone = {digest for digest, kind in tombstones.items() if kind == "deleted"}
+    gone = {digest for digest, kind in tombstones.items() if kind == DELETED}
     if not gone:
         return events, 0
     out = pa.chunked_array([pa.array([False] * events.num_rows)]) if not events.num_rows else None

@@ -23,6 +23,8 @@ def ingest_sources(workspace: Workspace) -> None:
     """Read every file of every source that was not read before, one after the other, and report what each brought."""
     shop = workspace.shop()
     events = workspace.log(shop)
+    if rows := events.erase_returned():
+        log.warning("erased again: users were deleted after this log's backup was made", extra={"facts": {"rows": rows}})
     for settings in shop.sources:
         for one in files_of(settings, shop):
             ingest_file(one, shop, events, workspace.quarantine)

@@ -24,12 +24,11 @@ import pyarrow.compute as pc
 
 from features.errors import InvalidTable, NoUsableData, unknown_name
 from features.shopfile import Shop
+from features.vocabulary import DIGITS
 
 if TYPE_CHECKING:
     from features.sources.batch import Batch
 
-# Digits after the point where they are not two (ISO 4217), for currencies that shops use.
-DIGITS = {"CLP": 0, "ISK": 0, "JPY": 0, "KRW": 0, "PYG": 0, "UGX": 0, "VND": 0, "XAF": 0, "XOF": 0, "BHD": 3, "JOD": 3, "KWD": 3, "OMR": 3, "TND": 3}
 AMOUNTS = ("value_cents", "discount_cents", "coupon_cents")
 LARGEST = 10**15  # minor units in one row; more is a mistake and would not fit into sums
 COLUMNS = ("date", "currency", "rate")

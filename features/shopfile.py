@@ -8,14 +8,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from features.errors import InvalidShopFile
+from features.exports import export_problems
 from features.files import digest_of
 from features.goals import goal_problems
 from features.tile_columns import DAY_CODES
 from features.vocabulary import EVENTS
+
+if TYPE_CHECKING:
+    from features.view import FeatureView
 
 DEFAULT_INTEREST: Mapping[str, tuple[str, ...]] = {
     "awareness": ("page_view", "product_view"),
@@ -49,8 +53,11 @@ class Shop:
         rates: a CSV of dated currency rates, see `features.rates`.
         tiers: growth value from which each membership rank is reached, rank 0 first.
         daily_use: product or category -> pieces used up in a day, where goods are used up.
+        exports: what is sent where, see `features.exports`.
         on_drift: what a retrain does when features drifted since the champion was trained: "continue" or "stop".
         rfm: where recency, frequency and money split buyers: "median", "mean" or a quantile between 0 and 1.
+        views: feature views on trial, after Encore's own; code declares them, not the file. No digest covers the functions in them, so
+            their snapshots belong in a store of their own.
         path: the file this was read from; relative paths of sources start at its folder.
     """
 
@@ -70,6 +77,8 @@ class Shop:
     daily_use: Mapping[str, float] = field(default_factory=dict)
     rfm: str | float = "median"
     on_drift: str = "continue"
+    exports: tuple[Mapping[str, Any], ...] = ()
+    views: tuple[FeatureView, ...] = ()
     path: Path = Path("encore.toml")
 
     @property
@@ -80,7 +89,7 @@ class Shop:
 
 
 SHOP_KEYS = ("name", "zone", "currency", "sources", "horizons", "windows", "goals", "signed_off", "interest", "attributes", "tasks", "rates",
-             "tiers", "daily_use", "rfm", "on_drift")  # fmt: skip
+             "tiers", "daily_use", "rfm", "on_drift", "exports")  # fmt: skip
 ON_DRIFT = ("continue", "stop")
 
 
@@ -117,6 +126,7 @@ def read_shop(path: Path) -> Shop:
         daily_use=content.get("daily_use", {}),
         rfm=content.get("rfm", "median"),
         on_drift=content.get("on_drift", "continue"),
+        exports=tuple(content.get("exports", ())),
         path=path,
     )
 
@@ -138,6 +148,10 @@ def _problems(content: Mapping[str, Any], text: str) -> list[str]:
                 problems.append(f"{_line(task, text)}{key[:-1]} of '{task}' is {days!r}; it must be 1 to 365 days")
     for number, goal in enumerate(content.get("goals", ()), 1):
         problems += [f"goal {number}{_named(goal)}: {problem}" for problem in goal_problems(goal)]
+    for number, export in enumerate(content.get("exports", ()), 1):
+        problems += [f"export {number}{_named(export)}: {problem}" for problem in export_problems(export)]
+    names = [export.get("name") for export in content.get("exports", ())]
+    problems += [f"{_line(name, text)}two exports are called '{name}'" for name in dict.fromkeys(names) if name and names.count(name) > 1]
     for level, events in content.get("interest", {}).items():
         if not re.fullmatch(r"[a-z][a-z0-9_]*", level) or level in TAKEN:
             problems.append(f"{_line(level, text)}interest level '{level}' needs another name: small letters and digits, not one of Encore's own columns")
@@ -183,6 +197,7 @@ _SHAPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "horizons": (lambda value: isinstance(value, dict), "a table of days, such as [horizons] and below it: churn = 60"),
     "windows": (lambda value: isinstance(value, dict), "a table of days, such as [windows] and below it: churn = 60"),
     "goals": (lambda value: _is_list_of(dict, value), "written as [[goals]], with two brackets, once for each goal"),
+    "exports": (lambda value: _is_list_of(dict, value), "written as [[exports]], with two brackets, once for each export"),
     "signed_off": (lambda value: _is_list_of(str, value), 'a list of features, such as ["orders_count_7d"]'),
     "interest": (
         lambda value: isinstance(value, dict) and all(_is_list_of(str, events) for events in value.values()),

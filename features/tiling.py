@@ -20,6 +20,7 @@ TEXTS = ("user_id", "event", "product_id", "campaign", "detail", "channel", "sou
 READ = (*TEXTS, "day", "known_day", "hour", "sign", "occurred_at", *FIELDS)
 NUMBERS = ("day", "known_day", "hour", "sign", "moment", "has_level")
 CODES = {event: code for code, event in enumerate(EVENTS)}
+NONE = np.empty(0, np.int64)
 
 
 class Events:
@@ -63,8 +64,15 @@ class Events:
         order = np.argsort(self.event, kind="stable")
         return order, np.searchsorted(self.event[order], np.arange(len(EVENTS) + 1))
 
+    @cached_property
+    def kinds(self) -> frozenset[str]:
+        """The events that occur."""
+        return frozenset(self.names["event"].to_pylist())
+
     def rows_of(self, events: tuple[str, ...]) -> Array:
         """Positions of the rows of some events, in order."""
+        if self.kinds.isdisjoint(events):
+            return NONE
         order, first = self._by_event
         found = [order[first[CODES[event]] : first[CODES[event] + 1]] for event in events]
         return found[0] if len(found) == 1 else np.sort(np.concatenate(found))
@@ -154,6 +162,8 @@ def _key_rows(events: Events) -> tuple[Rows, pa.Array]:
     parts: list[tuple[Array, ...]] = []
     for code, column in enumerate(KEY_COLUMNS):
         rows = events.rows_of(column.events)
+        if not len(rows) and parts:
+            continue
         rows = rows[events.text[column.field][rows] >= 0]
         if not len(rows) and parts:
             continue
@@ -175,6 +185,8 @@ def _change_rows(events: Events) -> tuple[Rows, pa.Array, pa.Array]:
     parts: list[tuple[Array, ...]] = []
     for name, made_by, field, code in wanted:
         rows = events.rows_of(made_by)
+        if not len(rows) and parts:
+            continue
         rows = rows[events.has_level[rows] if field == "level" else events.text[field][rows] >= 0]
         rows = rows if code is None else rows[detail[rows] == code]
         if not len(rows) and parts:

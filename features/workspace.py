@@ -64,7 +64,7 @@ class Workspace:
     def log(self, shop: Shop) -> EventLog:
         from features.events import EventLog
 
-        return EventLog(self.root / "log", shop.zone, shop.currency)
+        return EventLog(self.root / "log", shop.zone, shop.currency, tombstones=self.releases)
 
     @property
     def quarantine(self) -> Path:
@@ -74,7 +74,10 @@ class Workspace:
         """The tiles of the log as it is now."""
         from features.tiles import BUCKET_EVENTS, open_tiles
 
-        return open_tiles(self.log(shop), shop, self.root / "tiles", bucket_events or BUCKET_EVENTS)
+        log = self.log(shop)
+        if log.erase_returned():  # a backup of the log was restored
+            self.drop_derived()
+        return open_tiles(log, shop, self.root / "tiles", bucket_events or BUCKET_EVENTS)
 
     def drop_derived(self) -> int:
         """Delete tiles and snapshots, which are made anew from the log; returns the number of snapshots."""

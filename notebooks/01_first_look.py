@@ -35,7 +35,8 @@ from IPython.display import Image, Markdown
 
 from features.cycle import repurchase_cycle
 from features.workspace import open_workspace
-from serving.audience import Rule, cut
+from serving.audiences.cut import cut
+from serving.audiences.rules import Rule
 from serving.pointer import current_id
 from serving.release import load_release
 from serving.scorer import Scorer

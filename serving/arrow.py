@@ -48,6 +48,11 @@ def whole_numbers(column: pa.Array) -> npt.NDArray[np.uint64]:
     return _mapped(column, np.uint64, pa.uint64())
 
 
+def integers(column: pa.Array) -> npt.NDArray[Any]:
+    """A column of whole numbers of any width."""
+    return _mapped(column, np.dtype(str(column.type)), column.type)
+
+
 def dictionary(words: pa.ChunkedArray) -> pa.DictionaryArray:
     """Words as the places of the different ones among them in order: a byte for each user where they are few."""
     different = pc.unique(words).drop_null().sort()

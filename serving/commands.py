@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import gc
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from features.commands import ALSO_ERASE, AsOf, WorkspaceOption, show
+from features.commands import AsOf, WorkspaceOption, show
 from features.errors import MissingExtra
 from features.logs import log, step
-from features.workspace import Workspace, open_workspace
+from features.workspace import open_workspace
 from serving import keys_commands
+from serving.audiences import commands as audience_commands
+from serving.campaigns import commands as campaign_commands
+from serving.destinations import commands as export_commands
+from serving.privacy import commands as privacy_commands
+from serving.quality import commands as quality_commands
 
 Port = Annotated[int, typer.Option(help="TCP port.", envvar="ENCORE_PORT")]
 Host = Annotated[str, typer.Option(help="Address to listen on. Beyond loopback it needs an API key to exist: encore keys create.", envvar="ENCORE_HOST")]
@@ -24,13 +30,11 @@ def mount(app: typer.Typer) -> None:
     for command in (publish, rollback, releases, serve, score, work, demo):
         app.command()(command)
     keys_commands.mount(app)
-    ALSO_ERASE.append(_withhold)
-
-
-def _withhold(workspace: Workspace) -> dict[str, int]:
-    from serving.tombstones import bury_in_service
-
-    return bury_in_service(workspace)
+    audience_commands.mount(app)
+    quality_commands.mount(app)
+    campaign_commands.mount(app)
+    export_commands.mount(app)
+    privacy_commands.mount(app)
 
 
 def publish(workspace: WorkspaceOption = None, as_of: AsOf = None) -> None:
@@ -39,17 +43,26 @@ def publish(workspace: WorkspaceOption = None, as_of: AsOf = None) -> None:
     A running service takes it up by itself within a second. If anything fails, what was served stays served.
     """
     try:
+        from serving.destinations.announce import announced_release
         from serving.publish import publish as publish_release
     except ModuleNotFoundError as error:
         raise MissingExtra("train", error.name) from None
-    publish_release(open_workspace(workspace), as_of.date() if as_of else None)
+    place = open_workspace(workspace)
+    with announced_release(place):
+        publish_release(place, as_of.date() if as_of else None)
 
 
 def rollback(workspace: WorkspaceOption = None) -> None:
     """Serve the release before the current one again: milliseconds, and a running service follows within a second."""
     from serving.pointer import rollback as roll_back
 
-    log.info("rolled back", extra={"facts": {"release": roll_back(open_workspace(workspace).releases)}})
+    place = open_workspace(workspace)
+    release = roll_back(place.releases)
+    log.info("rolled back", extra={"facts": {"release": release}})
+    with suppress(ModuleNotFoundError):  # where the service's own part is installed: the folder has an account of its own in any case
+        from serving.privacy.audit import note
+
+        note(place, "release rolled back", {"release": release})
 
 
 def releases(workspace: WorkspaceOption = None) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 
+from features.histories import KEPT_ORDERS
 from features.vocabulary import EVENTS, STAGES
-from serving.schemas import ReasonBody, Request
+from serving.schemas import Echo, OfVector, Request
 
 MOST_EVENTS = 1_000
 LONGEST_TEXT = 500
@@ -69,17 +70,21 @@ class PostedEvent(Request):
 
 
 class EventsRequest(Request):
-    """Everything that a user ever did."""
+    """What a user did: everything, or of a user of the release what came since."""
 
     events: Annotated[list[PostedEvent], Field(min_length=1, max_length=MOST_EVENTS, description="Up to 1,000 events, in any order.")]
     user_id: Annotated[
         StrictStr | None,
-        Field(max_length=2_000, description="Comes back in the answer. Of a known user the history must be complete."),
+        Field(
+            max_length=2_000,
+            description="Comes back in the answer. Where the release knows the user, the events are added to the history that it keeps: post what "
+            "happened or became known since its date. Who is unknown, or nobody, has done these things alone.",
+        ),
     ] = None
-    complete_history: Annotated[StrictBool, Field(description="These events are all that the user ever did.")] = False
+    complete_history: Annotated[StrictBool, Field(description="These events are all that the user ever did: nothing that is stored is added to them.")] = False
     as_of: Annotated[
         Annotated[date, BeforeValidator(_written), Field(ge=FIRST.date(), lt=LAST.date())] | None,
-        Field(description="Only what is before midnight of this day in the shop's zone counts. Default: tomorrow."),
+        Field(description="Only what is before midnight of this day in the shop's zone counts. Default: tomorrow. Not before the kept history ends."),
     ] = None
     reasons: Annotated[StrictBool, Field(description="Add the strongest reasons.")] = False
     vector: Annotated[StrictBool, Field(description="Add the features that the events gave.")] = False
@@ -93,27 +98,38 @@ class EventsRequest(Request):
         return self
 
 
-class EventsBody(BaseModel):
-    """What the model says of a user who did these things. Whether its question is about such a user is not asked: see `eligible` in `/v1/models`."""
+class EventsBody(OfVector):
+    """What the model says of a user who did these things."""
 
-    model_config = ConfigDict(from_attributes=True)
-
-    task: str
-    user_id: str | None
-    history: Annotated[Literal["posted"], Field(description="What was counted: the posted events, and nothing that is stored.")]
+    user_id: Echo | None
+    history: Annotated[
+        Literal["posted", "stored", "none"],
+        Field(description="What was counted: the posted events alone; what the release keeps of the user and the posted events; nothing."),
+    ]
+    stored_until: Annotated[
+        date | None,
+        Field(
+            description="Where a stored history was counted, the date of the release: it has what had happened and was known before midnight of it. "
+            "Null otherwise."
+        ),
+    ]
     as_of: Annotated[date, Field(description="Everything before midnight of this day in the shop's zone was counted.")]
     used: Annotated[int, Field(description="Events that were counted.")]
+    stored: Annotated[
+        int,
+        Field(
+            description="Events left out because the stored history has them: they had happened and were known before `stored_until`. An event that "
+            "happened before and became known later counts if its `known_at` says so; an order or line with the `event_id` of a stored one "
+            "replaces it."
+        ),
+    ]
     ignored: Annotated[int, Field(description="Events left out: at or after `as_of`, said twice, or cancelled before it was known.")]
-    stage: Annotated[Literal["first", "second", "repeat"], Field(description="Which order is the user's next.", examples=list(STAGES))]
-    probability: Annotated[float | None, Field(description="Calibrated probability; null where the prediction is not one.")]
-    value: float | None
-    effect: float | None
-    score: Annotated[float | None, Field(description="0 to 100: the probability in percent; for other predictions the percentile.")]
-    percentile: Annotated[float, Field(description="0 to 100: where it would stand among the eligible users of the release.")]
-    band: Literal["low", "medium", "high"]
-    details: dict[str, float | None] | None
+    unresolved: Annotated[
+        int,
+        Field(
+            description=f"Cancelled orders that are neither among the events nor among the stored orders of the last {KEPT_ORDERS} days before "
+            "`stored_until`. If one is older, it still counts as placed until the next release. Refunds need no order: each counts by its own amount."
+        ),
+    ]
+    stage: Annotated[Literal["first", "second", "repeat"] | None, Field(description="Which order is the user's next.", examples=list(STAGES))]
     vector: Annotated[dict[str, float | None] | None, Field(description="Feature -> value, where it was asked for.")]
-    reasons: list[ReasonBody] | None
-    model_version: str
-    release: str
-    baseline: bool

@@ -10,14 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from features.conditions import features_in
 from features.files import digest_of, read_json, sha256_of_bytes, write_json
 from features.norms import Norms
 from features.shopfile import Shop
 from serving.arrow import read_arrow, write_arrow
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from features.histories import Histories
     from features.snapshot import Snapshot
     from features.tiles import Tiles
+    from training.bundle import Bundle
+
+    Models = Mapping[str, tuple[Bundle, npt.NDArray[np.bool_], Mapping[str, Any]]]
 
 FACTS, PRODUCTS = "shop.json", "products.arrow"
 
@@ -60,6 +68,15 @@ def facts_of(tiles: Tiles, snapshot: Snapshot) -> ShopFacts:
     lasts = pa.array([supply.get(name, 0) for name in known["product_id"].to_pylist()], pa.int64())
     products = known.append_column("lasts", lasts).combine_chunks()
     return ShopFacts(CODE, tiles.shop, tiles.log.kinds, Norms(**snapshot.manifest["norms"]), products)
+
+
+def histories_behind(tiles: Tiles, snapshot: Snapshot, facts: ShopFacts, models: Models) -> Histories:
+    """The histories of a snapshot's users, as far back as the features of some models and of whom they are about look."""
+    from features.history_rows import histories_of
+
+    names = sorted({name for bundle, _, told in models.values() for name in (*bundle.features, *features_in(told.get("asks") or {}))})
+    users, products = (column.combine_chunks() for column in (snapshot.table["user_id"], facts.products["product_id"]))
+    return histories_of(tiles, users, snapshot.as_of, names, products)
 
 
 def write_facts(facts: ShopFacts, folder: Path) -> None:

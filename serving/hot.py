@@ -12,12 +12,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from features.errors import EncoreError
 from serving.border.headers import Headers, conditional, plain
+from serving.border.limits import is_journey
 from serving.event_schemas import EventsRequest
 from serving.events import PostedEvents
+from serving.journeys.answer import PREFIX as JOURNEYS
 from serving.schemas import ScoreRequest, VectorRequest
 from serving.score_json import Answers, ScoreJson
 from serving.vector import score_vector
 
+JOURNEY_ROUTE = SimpleNamespace(path_format="/v1/journeys/{audience}/{user_id}")
 PREFIX, VECTOR, EVENTS, REASONS = "/v1/scores/", ":vector", ":events", b"reasons=true"
 # What the metrics call them.
 USER_ROUTE, VECTOR_ROUTE = SimpleNamespace(path_format="/v1/scores/{task}/{user_id}"), SimpleNamespace(path_format="/v1/scores/{task}:vector")
@@ -26,8 +29,8 @@ SHORT_BODY = 1_000_000  # bytes; a thousand ids or features take a tenth, and no
 
 
 class HotScores:
-    """Answers `GET /v1/scores/{task}/{user_id}`, `POST /v1/scores/{task}`, `...{task}:vector` and `...{task}:events` as the documented routes
-    would, without their detours.
+    """Answers `GET /v1/journeys/{audience}/{user_id}`, `GET /v1/scores/{task}/{user_id}`, `POST /v1/scores/{task}`, `...{task}:vector` and
+    `...{task}:events` as the documented routes would, without their detours.
 
     It is the innermost of the middlewares: limits and metrics count here, too. Whatever is not the plain case (no release, an unknown
     prediction, reasons of many, a request that is not valid, many scores to be compressed) goes on to the documented route.
@@ -37,6 +40,12 @@ class HotScores:
         self.app, self.answers, self.events = app, answers, events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "GET" and is_journey(scope):
+            audience, slash, user_id = scope["path"][len(JOURNEYS) :].partition("/")
+            if audience and slash and user_id:
+                scope["route"], state = JOURNEY_ROUTE, scope["app"].state
+                body, headers = await state.journeys.answer(audience, user_id, scope["query_string"], state.ledger)
+                return await _send((200, [*plain(body), *headers], body), send)
         if scope["type"] != "http" or scope["query_string"] not in (b"", REASONS) or not scope["path"].startswith(PREFIX):
             return await self.app(scope, receive, send)
         task, slash, user_id = scope["path"][len(PREFIX) :].partition("/")

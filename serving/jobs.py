@@ -149,7 +149,7 @@ class Jobs:
 
 def without_ids(request: Mapping[str, Any]) -> dict[str, Any]:
     """A request as the ledger may keep it: ids live in the seed once it was made, or were refused."""
-    return {name: value for name, value in request.items() if name not in ("seed", "converted")}
+    return {name: value for name, value in request.items() if name not in ("seed", "converted", "user_ids")}
 
 
 def _held_by(job: Job) -> sa.ColumnElement[bool]:

@@ -30,7 +30,7 @@ def mount(app: typer.Typer) -> None:
 
 def create(
     name: Annotated[str, typer.Argument(help="Who will use it, such as journey-tool.")],
-    scope: Annotated[list[str], typer.Option("--scope", "-s", help="score, audience, read or admin; repeat it for several.")],
+    scope: Annotated[list[str], typer.Option("--scope", "-s", help="score, audience, read, privacy or admin; repeat it for several.")],
     workspace: WorkspaceOption = None,
     days: Annotated[int, typer.Option(help="Days until it expires.")] = 365,
     per_second: Annotated[float | None, typer.Option(help="Requests a second. Default: $ENCORE_PER_SECOND, else 1000.", show_default=False)] = None,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime, time
+from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -31,15 +33,22 @@ RELEASES_REFUSED = Counter("encore_releases_refused", "Releases that were not ta
 DROPPED = Counter("encore_log_lines_dropped", "Log lines that could not be written, by log.", ["log"], registry=REGISTRY)
 
 
-def exposition(current: Current) -> bytes:
-    """Everything in Prometheus' text format."""
+def exposition(current: Current, quality: Path | None = None) -> bytes:
+    """Everything in Prometheus' text format.
+
+    Args:
+        quality: the file that the last `encore quality` wrote, if it is where the service is.
+    """
     registry = CollectorRegistry()
     if SHARED in os.environ:
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     else:
         registry.register(REGISTRY)
     registry.register(ReleaseGauges(current))
-    return generate_latest(registry)
+    found = b""
+    with suppress(OSError):
+        found = quality.read_bytes() if quality else b""
+    return generate_latest(registry) + found
 
 
 class ReleaseGauges(Collector):

@@ -14,14 +14,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from features.errors import NoRelease, ReleaseRefused, UnknownName
 from features.files import exclusive, write_json
-from serving.verified import SETTLED, is_checked, lying, note_checked
+from serving.verified import SETTLED, is_checked, lying, note_checked, read_manifest
 
 POINTER, HISTORY = "current.json", "history.jsonl"
 
@@ -42,9 +42,13 @@ def directory_of(root: Path, release_id: str) -> Path:
         UnknownName: there is none of that id.
     """
     known = [path.parent.name for path in root.glob("[0-9]*/release.json")]
-    if release_id not in known:
-        raise UnknownName("release", release_id, known)
-    return root / release_id
+    if release_id in known:
+        return root / release_id
+    for name in known:  # users were erased from it, and it has a new id since
+        with suppress(OSError, ValueError, ReleaseRefused):
+            if release_id in read_manifest(root / name).get("formerly", ()):
+                return root / name
+    raise UnknownName("release", release_id, known)
 
 
 def point_to(root: Path, release_id: str, action: str = "publish") -> None:
@@ -61,6 +65,30 @@ def point_to(root: Path, release_id: str, action: str = "publish") -> None:
         _append(root / HISTORY, moved)
     except OSError as error:
         raise ReleaseRefused(f"{release_id} is in service, but {HISTORY} could not be written: {error.strerror}. Make room and note it there.") from None
+
+
+def pointed_at(root: Path) -> list[str]:
+    """The release in service and the one before, as far as there are.
+
+    Raises:
+        ReleaseRefused: the pointer is damaged.
+    """
+    try:
+        return [name for name in _pointer(root).values() if name is not None]
+    except NoRelease:
+        return []
+
+
+def move_pointer(root: Path, moved: Mapping[str, str]) -> None:
+    """Name releases by their new ids, the one in service and the one before in one step. The caller holds the lock."""
+    if not {*pointed_at(root)} & moved.keys():
+        return
+    before = _pointer(root)
+    after = {place: moved.get(name, name) for place, name in before.items()}
+    write_json(root / POINTER, after)
+    if after["current"] != before["current"]:
+        told = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "who": _who(), "action": "erase users"}
+        _append(root / HISTORY, {**told, "from": before["current"], "to": after["current"]})
 
 
 def activate(root: Path, release_id: str) -> None:

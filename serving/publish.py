@@ -10,15 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from features.bought import with_bought
+from features.conditions import Condition, features_in
 from features.errors import BundleRefused, NoUsableData, UnknownName
 from features.files import exclusive
 from features.logs import log, step
 from features.snapshot import Snapshot
 from features.tiles import Tiles
 from features.workspace import Workspace
+from serving.audiences.refresh import refresh_published
 from serving.facts import facts_of
 from serving.members import Kinds, refreshed_members, tell_ledger
+from serving.pages import pages_of
 from serving.pointer import activate
+from serving.privacy.audit import note
 from serving.release import write_release
 from serving.tombstones import write_tombstones
 from training.bundle import Bundle
@@ -58,27 +62,34 @@ def publish(workspace: Workspace, as_of: date | None = None) -> str:
         for task, (version, bundle) in champions.items():
             try:
                 bundle.align(snapshot.feature_names)
-                eligible = seed_candidates(workspace, tiles, bundle, snapshot) if "seed" in bundle.about else asked_about(bundle, tasks, snapshot)
+                if "seed" in bundle.about:
+                    eligible, condition = seed_candidates(workspace, tiles, bundle, snapshot), None
+                else:
+                    eligible, condition = asked_about(bundle, tasks, snapshot)
                 audience = refreshed_members(workspace, bundle, snapshot, eligible) if "seed" in bundle.about else None
             except (UnknownName, BundleRefused, NoUsableData) as error:  # left out loudly; it does not hold up the others
                 log.error("champion left out of the release", extra={"facts": {"task": task, "reason": str(error)}})
                 continue
-            models[task] = (bundle, eligible, {**_facts(bundle, version, tracking), **({"audience": audience[1]} if audience else {})})
+            told = {**_facts(bundle, version, tracking), "asks": condition, **({"audience": audience[1]} if audience else {})}
+            models[task] = (bundle, eligible, told)
             members |= {task: audience[0]} if audience else {}
         if not models:
             raise NoUsableData("No champion fits the shop as it is now. Run: encore retrain")
         buried = tiles.log.manifest["tombstones"]
         write_tombstones(workspace.releases, buried)
         about = {"scored_at": datetime.now(UTC).isoformat(timespec="seconds")}
-        release_id = write_release(workspace.releases, snapshot, models, about, members, tombstones=buried, facts=facts_of(tiles, snapshot))
+        pages = pages_of(workspace, tracking, tiles, snapshot, {task: champions[task] for task in models})
+        release_id = write_release(workspace.releases, snapshot, models, about, members, facts_of(tiles, snapshot), buried, pages)
         activate(workspace.releases, release_id)
         found |= {"release": release_id, "users": snapshot.table.num_rows}
     tell_ledger(workspace, members, [f"lookalike-{name}" for name in gone])
+    note(workspace, "release published", {"release": release_id, "tasks": sorted(models), "users": snapshot.table.num_rows})
+    refresh_published(workspace, release_id)
     return release_id
 
 
-def asked_about(bundle: Bundle, tasks: Mapping[str, Task], snapshot: Snapshot) -> Mask:
-    """Whom a prediction is about, among the users of a snapshot.
+def asked_about(bundle: Bundle, tasks: Mapping[str, Task], snapshot: Snapshot) -> tuple[Mask, Condition | None]:
+    """Whom a prediction is about, among the users of a snapshot, and as a condition on features, where it is one.
 
     Raises:
         UnknownName: the shop has no such prediction any more.
@@ -86,7 +97,10 @@ def asked_about(bundle: Bundle, tasks: Mapping[str, Task], snapshot: Snapshot) -
     if bundle.task not in tasks:
         raise UnknownName("task", bundle.task, tasks)
     asked = AskedTask(tasks[bundle.task], int(bundle.about["horizon_days"]), int(bundle.about["window_days"]))
-    return asked.eligible(snapshot.frame).to_numpy(dtype=bool)
+    condition = asked.condition(snapshot.frame)
+    if condition is not None and not {*features_in(condition)} <= {*snapshot.feature_names}:  # it speaks of labels, which no vector has
+        condition = None
+    return asked.eligible(snapshot.frame).to_numpy(dtype=bool), condition
 
 
 def seed_candidates(workspace: Workspace, tiles: Tiles, bundle: Bundle, snapshot: Snapshot) -> Mask:
@@ -100,12 +114,15 @@ def seed_candidates(workspace: Workspace, tiles: Tiles, bundle: Bundle, snapshot
 
 
 def _facts(bundle: Bundle, version: Version, tracking: Tracking) -> Mapping[str, Any]:
+    evidence, served = tracking.evidence(version), bundle.about["baseline"] or "model"
+    off = {cutoff: told[served]["mean_bias"]["value"] for cutoff, told in evidence.get("by_cutoff", {}).items() if "mean_bias" in told.get(served, {})}
     return {
         "version": version.number,
         "run_id": version.run_id,
         "kind": version.tags["encore.kind"],
         "decision": version.tags["encore.reasons"],
-        "metrics": _beside_its_baselines(tracking.evidence(version)["metrics"], bundle.about["baseline"]),
+        "metrics": _beside_its_baselines(evidence["metrics"], bundle.about["baseline"]),
+        "bias_by_cutoff": off,  # how far the mean probability was off in each period that the model had not seen
     }
 
 

@@ -18,12 +18,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from features.errors import EncoreError, ReleaseRefused, SnapshotRefused
-from features.files import digest_of, exclusive, new_directory, sha256_of, sha256_of_bytes, write_json
+from features.files import digest_of, exclusive, new_directory, sha256_of, sha256_of_bytes, write_bytes, write_json
+from features.histories import Histories
 from features.vocabulary import LONGEST_ID
 from serving import tombstones as tombs
 from serving.arrow import codes, dictionary, id_array, numbers, read_arrow, whole_numbers, write_arrow
 from serving.everybody import Scores, score_everybody, stage_codes
 from serving.facts import FACTS, ShopFacts, read_facts, write_facts
+from serving.histories import HISTORIES, digest_of_histories, read_histories, write_histories
 from serving.tombstones import NOBODY, Withheld
 from serving.verified import is_checked, read_manifest, verify_files
 from training.bundle import Bundle, load_bundle, save_bundle
@@ -31,7 +33,7 @@ from training.bundle import Bundle, load_bundle, save_bundle
 if TYPE_CHECKING:
     from features.snapshot import Snapshot
 
-FORMAT = 4
+FORMAT = 5
 SNAPSHOT = "snapshot.arrow"
 LABEL = "label."  # before the name of a column with words for people
 OUT, STAYS, ENTERED, LEFT = range(4)  # of a look-alike's audience, at its last refresh
@@ -44,7 +46,8 @@ class Release:
 
     users: user ids as UTF-8 bytes, sorted. stages: positions in STAGES. vectors: users x features. labels: words for people by
     name, such as the layer, null where there is none. marks: see `tombstones.marks_of`. members: task of a look-alike with an
-    audience -> OUT, STAYS, ENTERED or LEFT for each user. withheld: whom it does not speak of.
+    audience -> OUT, STAYS, ENTERED or LEFT for each user. histories: of the users, to which posted events are added. withheld: whom
+    it does not speak of.
     """
 
     id: str
@@ -59,6 +62,7 @@ class Release:
     marks: npt.NDArray[np.uint64]
     members: Mapping[str, npt.NDArray[np.int8]] = field(default_factory=dict)
     facts: ShopFacts | None = None
+    histories: Histories | None = None
     withheld: Withheld = NOBODY
 
     def withholding(self, tombstones: Mapping[str, str]) -> Release:
@@ -74,6 +78,8 @@ def write_release(
     members: Mapping[str, npt.NDArray[np.int8]] | None = None,
     facts: ShopFacts | None = None,
     tombstones: Mapping[str, str] | None = None,
+    pages: Mapping[str, bytes] | None = None,
+    histories: Histories | None = None,
 ) -> str:
     """Write a release directory and return its id; the same content has the same id and is written once.
 
@@ -81,6 +87,8 @@ def write_release(
         models: task -> bundle, who is eligible, and what the registry says of the version.
         about: facts that do not change the content, such as the moment of scoring. members: see `Release`.
         tombstones: who was suppressed or deleted by then; the snapshot is made without them, and its recipe names them.
+        pages: name of a file of the folder `pages` -> its content: what the console shows beside scores.
+        histories: of the snapshot's users, in their order.
 
     Raises:
         SnapshotRefused: its columns are not what its manifest says. ReleaseRefused: an id that cannot be asked for.
@@ -90,6 +98,8 @@ def write_release(
     parts = {task: [bundle.digest, sha256_of_bytes(eligible.tobytes()), version] for task, (bundle, eligible, version) in models.items()}
     parts |= {f"members of {task}": [sha256_of_bytes(kinds.tobytes())] for task, kinds in (members or {}).items()}
     parts |= {"facts": [facts.digest]} if facts else {}
+    parts |= {"histories": [digest_of_histories(histories)]} if histories else {}
+    parts |= {f"pages/{name}": [sha256_of_bytes(content)] for name, content in (pages or {}).items()}
     content = digest_of([FORMAT, snapshot.manifest["recipe"], snapshot.manifest["as_of"], parts])
     release_id = f"{snapshot.as_of}-{content[:12]}"
     with exclusive(root / ".writing", "The writing of a release", wait=True):
@@ -100,9 +110,13 @@ def write_release(
             write_json(new / tombs.FILE, tombs.described(tombstones or {}))
             if facts:
                 write_facts(facts, new)
+            if histories:
+                write_histories(histories, new)
             for task, kinds in (members or {}).items():
                 (new / "members").mkdir(exist_ok=True)
                 write_arrow(new / "members" / f"{task}.arrow", {"kind": pa.array(kinds, pa.int8())})
+            for name, told in (pages or {}).items():
+                write_bytes(new / "pages" / name, told)
             _fill(new, snapshot, models, {**about, "id": release_id})
     return release_id
 
@@ -113,6 +127,8 @@ def _fill(
     models: Mapping[str, tuple[Bundle, npt.NDArray[np.bool_], Mapping[str, Any]]],
     about: Mapping[str, Any],
 ) -> None:
+    from serving.bands import bands_of  # it knows the scorer, which knows releases
+
     write_arrow(new / SNAPSHOT, _snapshot_columns(snapshot))
     tasks = {}
     for task, (bundle, eligible, version) in models.items():
@@ -120,6 +136,7 @@ def _fill(
         scores = score_everybody(bundle, snapshot, eligible)
         (new / "scores").mkdir(exist_ok=True)
         write_arrow(new / "scores" / f"{task}.arrow", {name: pa.array(values) for name, values in scores.columns().items()})
+        write_json(new / "pages" / f"bands.{task}.json", bands_of(bundle, snapshot, scores))
         tasks[task] = {**version, "bundle": bundle.digest, "eligible": int(eligible.sum())}
     files = [file for file in sorted(new.rglob("*")) if file.is_file()]
     manifest = {
@@ -180,9 +197,11 @@ def _open(directory: Path, manifest: Mapping[str, Any]) -> Release:
     bundles = {task: load_bundle(directory / "bundles" / task, facts["bundle"]) for task, facts in manifest["tasks"].items()}
     scores = {task: Scores.of({name: numbers(values) for name, values in read_arrow(directory / "scores" / f"{task}.arrow").items()}) for task in bundles}
     members = {task: codes(read_arrow(directory / name)["kind"]) for task in bundles if (name := f"members/{task}.arrow") in manifest["files"]}
+    histories = read_histories(directory) if HISTORIES in manifest["files"] else None
     lengths = {len(columns["vector"]), *map(len, members.values()), *(len(values) for task in scores.values() for values in task.columns().values())}
+    lengths |= {histories.users} if histories else set()
     if lengths != {manifest["users"]} or columns["vector"].type.list_size != len(features):
-        raise ReleaseRefused(f"Release {directory.name}: its vectors, its scores and its manifest do not speak of the same users and features.")
+        raise ReleaseRefused(f"Release {directory.name}: its vectors, its histories, its scores and its manifest do not speak of the same users and features.")
     return Release(
         id=manifest["id"],
         manifest=manifest,
@@ -196,6 +215,7 @@ def _open(directory: Path, manifest: Mapping[str, Any]) -> Release:
         marks=whole_numbers(columns["mark"]),
         members=members,
         facts=read_facts(directory) if FACTS in manifest["files"] else None,
+        histories=histories,
     )
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr
 
-from serving.audience import Audience, Rule
-from serving.ledger import SavedAudience
 from serving.scorer import Score, Status
 
 MOST_IDS = 1_000
@@ -77,7 +75,8 @@ class ScoreBody(BaseModel):
 
 
 class VectorRequest(Request):
-    """Features by name, as `/v1/models` lists them for the prediction. What is not given, or null, counts as no value."""
+    """Features by name, as `/v1/models` lists them for the prediction. What is not given, or null, counts as no value. The features that say
+    whom the prediction is about may be among them."""
 
     features: Annotated[
         dict[StrictStr, Annotated[float, Field(strict=True)] | None],
@@ -86,83 +85,44 @@ class VectorRequest(Request):
     reasons: Annotated[StrictBool, Field(description="Add the strongest reasons.")] = False
 
 
-class VectorBody(BaseModel):
-    """What the model says of a vector."""
+class OfVector(BaseModel):
+    """What the model says of a vector that no release has."""
 
     model_config = ConfigDict(from_attributes=True)
 
     task: str
+    status: Annotated[
+        Literal["OK", "NOT_ELIGIBLE", "SUPPRESSED"],
+        Field(description="`NOT_ELIGIBLE`: the prediction is not about such a user, and nothing is said of them; see `eligible` in `/v1/models`."),
+    ]
+    eligible: Annotated[
+        bool | None,
+        Field(
+            description="Whether the prediction is about such a user. Null where that cannot be told, and the score is given all the same: features "
+            "that decide it were not given, or whom it is about is a list of users, as for a look-alike."
+        ),
+    ]
     probability: Annotated[float | None, Field(description="Calibrated probability; null where the prediction is not one.")]
     value: float | None
     effect: float | None
     score: Annotated[float | None, Field(description="0 to 100: the probability in percent; for other predictions the percentile.")]
-    percentile: Annotated[float, Field(description="0 to 100: where it would stand among the eligible users of the release.")]
-    band: Literal["low", "medium", "high"]
+    percentile: Annotated[float | None, Field(description="0 to 100: where it would stand among the eligible users of the release.")]
+    band: Literal["low", "medium", "high"] | None
     details: dict[str, float | None] | None
-    missing: Annotated[list[str], Field(description="Features of the model that were not given.")]
     reasons: list[ReasonBody] | None
     model_version: str
     release: str
     baseline: bool
 
 
+class VectorBody(OfVector):
+    """What the model says of a vector."""
+
+    missing: Annotated[list[str], Field(description="Features of the model that were not given.")]
+
+
 class ScoresBody(BaseModel):
     scores: list[ScoreBody]
-
-
-class AudienceRequest(Request):
-    """Give exactly one of top_n, top_percent and min_probability. With a name the audience is kept for journeys."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"task": "repeat_order", "top_percent": 10, "name": "soon-again"}]})
-
-    task: Annotated[StrictStr, Field(description="A prediction, as `/v1/models` lists them.")]
-    top_n: Annotated[StrictInt | None, Field(ge=1, le=100_000_000, description="So many users, the best first.")] = None
-    top_percent: Annotated[float | None, Field(gt=0, le=100, strict=True, description="The best percent of the eligible users.")] = None
-    min_probability: Annotated[float | None, Field(ge=0, le=1, strict=True, description="Everybody whose probability is at least this.")] = None
-    name: Annotated[
-        StrictStr | None,
-        Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]*$", description="Keeps the audience under this name."),
-    ] = None
-
-    @model_validator(mode="after")
-    def one_cut(self) -> AudienceRequest:
-        given = [name for name in ("top_n", "top_percent", "min_probability") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(f"give exactly one of top_n, top_percent, min_probability; {len(given)} were given")
-        return self
-
-    def rule(self) -> Rule:
-        return Rule(self.task, self.top_n, self.top_percent, self.min_probability)
-
-
-class AudienceBody(BaseModel):
-    """An audience as the current release gives it."""
-
-    id: str | None
-    name: str | None
-    rule: dict[str, Any]
-    size: int
-    eligible: int
-    expected_conversions: Annotated[float | None, Field(description="Expected among the members if nothing is done; null for a look-alike.")]
-    expected_low: Annotated[float | None, Field(description="Lower end of a 95 % interval for chance alone.")]
-    expected_high: float | None
-    at_random: Annotated[float | None, Field(description="Expected among as many users drawn at random.")]
-    release: str
-
-    @classmethod
-    def of(cls, audience: Audience, saved: SavedAudience | None) -> AudienceBody:
-        return cls(
-            id=saved.id if saved else None,
-            name=saved.name if saved else None,
-            rule={name: value for name, value in vars(audience.rule).items() if value is not None},
-            size=audience.size,
-            eligible=audience.eligible,
-            expected_conversions=audience.expected,
-            expected_low=audience.low,
-            expected_high=audience.high,
-            at_random=audience.at_random,
-            release=audience.release,
-        )
 
 
 class MembersBody(BaseModel):
@@ -183,13 +143,24 @@ class JobBody(BaseModel):
 
 
 class JourneyBody(BaseModel):
-    """Flat, so that a template can say `{{ r.branch }}`. Always answered with 200."""
+    """Flat, so that a template can say `{{ r.branch }}`. Always answered with 200. What was asked by `also` ends in that audience's name, in small
+    letters with underscores: `branch_at_risk`, `fallback_at_risk`, `status_at_risk`, `group_at_risk`, `score_at_risk`."""
+
+    model_config = ConfigDict(extra="allow")
 
     audience: Echo
     user_id: Echo
-    branch: Annotated[str, Field(description="`in` or `out` of an audience; a band for a prediction's name; `fallback` when nothing can be said.")]
+    branch: Annotated[
+        str, Field(description="`in`, `out` or `holdout` of an audience; a band for a prediction's name; `fallback` when nothing can be said.")
+    ]
     fallback: bool
-    status: Annotated[str, Field(description="As of a score; or why it fell back: NO_RELEASE, UNKNOWN_AUDIENCE, UNAVAILABLE, LIMITED, OVERLOADED.")]
+    status: Annotated[
+        str, Field(description="As of a score; or why it fell back: NO_RELEASE, UNKNOWN_AUDIENCE, UNAVAILABLE, LIMITED, OVERLOADED, INVALID.")
+    ]
+    group: Annotated[
+        str | None,
+        Field(description="Of a member of an audience with a hold-out: treatment (branch `in`), control (`holdout`) or business_as_usual (`out`)."),
+    ] = None
     task: str | None = None
     score: float | None = None
     probability: float | None = None
@@ -198,6 +169,28 @@ class JourneyBody(BaseModel):
     as_of: str | None = None
     model_version: str | None = None
     release: str | None = None
+
+
+class BranchBody(BaseModel):
+    """What Journey Builder reads: the way out of the activity, and its out-arguments that have a value."""
+
+    model_config = ConfigDict(extra="allow")
+
+    branchResult: Annotated[str, Field(examples=["high"])]  # noqa: N815 - Salesforce's name
+    status: str
+
+
+class ActivityBody(BaseModel):
+    """A custom activity in one version of a journey, by Salesforce's ids."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    activity: str
+    journey: str
+    audience: str
+    state: Literal["saved", "published", "stopped"]
+    saved_at: datetime
+    changed_at: datetime
 
 
 class ModelBody(BaseModel):

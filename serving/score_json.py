@@ -107,7 +107,7 @@ class Answers:
 
     def ready(self, task: str) -> ScoreJson | None:
         """The answers of a task, where there is a release and it has the task."""
-        return self._of(self._current.loaded).get(task)
+        return self.of(self._current.loaded).get(task)
 
     def everything(self, user_id: str) -> bytes:
         """The body of an answer for all tasks of one release.
@@ -115,9 +115,10 @@ class Answers:
         Raises:
             NoRelease: there is nothing to answer from yet.
         """
-        return to_json({"scores": [task.said(user_id) for task in self._of(self._current.scorer).values()]}, inf_nan_mode="null")
+        return to_json({"scores": [task.said(user_id) for task in self.of(self._current.scorer).values()]}, inf_nan_mode="null")
 
-    def _of(self, scorer: Scorer | None) -> dict[str, ScoreJson]:
+    def of(self, scorer: Scorer | None) -> dict[str, ScoreJson]:
+        """The answers of all tasks of a release."""
         if scorer is not self._scorer:
             self._scorer = scorer
             self._tasks = {} if scorer is None else {name: ScoreJson(scorer, name) for name in scorer.release.bundles}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from features.conditions import features_in
 from features.errors import UnknownName
 from features.vocabulary import LONGEST_ID, STAGES
 from serving.reasons import Reason, reasons_of
@@ -78,6 +79,8 @@ class Scorer:
         self._withheld = release.withheld.rows
         self._hidden = np.zeros(len(release.users) if self._withheld else 0, dtype=bool)
         self._hidden[list(self._withheld)] = True
+        # Of each prediction the features that say whom it is about; none where no features do.
+        self.deciding = {task: features_in(facts.get("asks") or {}) for task, facts in self.tasks.items()}
         self._columns = {task: bundle.align(release.features) for task, bundle in release.bundles.items()}
 
     @property

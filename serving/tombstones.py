@@ -1,43 +1,42 @@
-"""Tombstones beside the releases: users of whom nothing may be said, whichever release is in service.
+"""Whom a release does not speak of, and whom nobody may speak to, whichever release is in service.
 
-`encore suppress` and `encore forget` write them and a running service looks at them every second, so that they count without a
-new release and after a rollback to an older one. The file holds hashes, no ids, and only ever grows.
+`encore privacy suppress` and `encore privacy delete` write the list beside the releases and a running service looks at it every second,
+so that it counts without a new release and after a rollback to an older one.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from features.errors import ReleaseRefused
-from features.files import digest_of, exclusive, read_json, sha256_of_bytes, write_json
-from features.workspace import Workspace
+from features.files import sha256_of_bytes
+from features.tombstones import FILE, KINDS, NO_MARKETING, NO_PROFILING, OUT, Stamp, described, joined, read_tombstones, stamp, write_tombstones
 
-FILE = "tombstones.json"
-KINDS = ("suppressed", "deleted")
-
-Stamp = tuple[int, int, int]
+__all__ = ["FILE", "KINDS", "NOBODY", "Stamp", "Withheld", "described", "joined", "marks_of", "read_tombstones", "stamp", "withheld", "write_tombstones"]
 
 
 @dataclass(frozen=True)
 class Withheld:
     """Whom a release does not speak of.
 
-    tombstones: hash of a user -> `suppressed` or `deleted`. rows: those of them who are in the release, as rows of its snapshot.
+    tombstones: hash of a user -> kind, as `features.tombstones`. rows: those of them who are in the release and may not be spoken of
+    (no profiling, deleted), as rows of its snapshot. unmarketed: those who are scored, and may not be spoken to (no marketing).
     """
 
     tombstones: Mapping[str, str]
     rows: frozenset[int]
+    unmarketed: frozenset[int] = frozenset()
 
     def is_suppressed(self, user_id: str) -> bool:
-        """Whether a user is suppressed; who was deleted is as unknown as somebody who never came."""
-        return bool(self.tombstones) and self.tombstones.get(tombstone(user_id.encode())) == "suppressed"
+        """Whether a user may not be profiled; who was deleted is as unknown as somebody who never came."""
+        return bool(self.tombstones) and self.tombstones.get(tombstone(user_id.encode())) == NO_PROFILING
+
+    def may_be_marketed_to(self, user_id: str) -> bool:
+        """Whether a user may be in an audience, a campaign or a journey's branch; also of users whom the release does not know."""
+        return not self.tombstones or self.tombstones.get(tombstone(user_id.encode())) not in (NO_MARKETING, *OUT)
 
     def without(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The rows of those who may be spoken of, in their order."""
@@ -45,14 +44,15 @@ class Withheld:
 
     def marketable(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The rows of those who may be spoken to, in their order: audiences and exports name nobody else."""
-        return self.without(rows)
+        spoken_of = self.without(rows)
+        return spoken_of[~np.isin(spoken_of, list(self.unmarketed))] if self.unmarketed else spoken_of
 
 
 NOBODY = Withheld({}, frozenset())
 
 
 def tombstone(user_id: bytes) -> str:
-    """The hash of a user, as the log has it: `features.identity` makes the same and brings pandas."""
+    """The hash of a user, as `features.tombstones` has it of a text."""
     return sha256_of_bytes(user_id)
 
 
@@ -62,67 +62,16 @@ def marks_of(user_ids: Sequence[bytes]) -> npt.NDArray[np.uint64]:
 
 
 def withheld(tombstones: Mapping[str, str], users: npt.NDArray[np.bytes_], marks: npt.NDArray[np.uint64]) -> Withheld:
-    """Find those who are buried among the users of a release."""
+    """Find those who are listed among the users of a release."""
     if not tombstones:
         return NOBODY
     listed = np.array([int(mark[:16], 16) for mark in tombstones], dtype=np.uint64)
     alike = np.flatnonzero(np.isin(marks, listed)).tolist()
-    return Withheld(dict(tombstones), frozenset(row for row in alike if tombstone(bytes(users[row])) in tombstones))
+    kinds = {row: tombstones.get(tombstone(bytes(users[row]))) for row in alike}
+    out, unmarketed = (frozenset(row for row, kind in kinds.items() if kind in some) for some in (OUT, (NO_MARKETING,)))
+    return Withheld(dict(tombstones), out, unmarketed)
 
 
-def joined(*lists: Mapping[str, str]) -> dict[str, str]:
-    """All tombstones of some lists; who was deleted in one of them is deleted."""
-    found: dict[str, str] = {}
-    for one in lists:
-        found |= {mark: kind for mark, kind in one.items() if found.get(mark) != "deleted"}
-    return found
-
-
-def read_tombstones(folder: Path) -> dict[str, str]:
-    """The tombstones in a folder; none when it has no file of them.
-
-    Raises:
-        ReleaseRefused: the file is damaged. Nothing may be said then, since nobody knows of whom.
-    """
-    try:
-        written = read_json(folder / FILE)
-        found = dict(written["tombstones"])
-        if written["sha256"] != digest_of(found) or any(not re.fullmatch("[0-9a-f]{64}", mark) or kind not in KINDS for mark, kind in found.items()):
-            raise ValueError("its hash differs")
-        return found
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ReleaseRefused(f"The list {FILE} beside the releases is damaged ({error}). Write it anew from the log: encore publish") from None
-
-
-def write_tombstones(folder: Path, tombstones: Mapping[str, str]) -> int:
-    """Add tombstones to those in a folder; returns how many there are."""
-    with exclusive(folder / f".{FILE}.lock", "A change of the tombstones", wait=True):
-        try:
-            known = read_tombstones(folder)
-        except ReleaseRefused:  # the log's, which come here, are all there are
-            known = {}
-        found = joined(known, tombstones)
-        if found and found != known:
-            write_json(folder / FILE, described(found))
-    return len(found)
-
-
-def described(tombstones: Mapping[str, str]) -> dict[str, Any]:
-    """Tombstones as they are written, with a hash that tells a damaged file."""
-    return {"tombstones": dict(tombstones), "sha256": digest_of(tombstones)}
-
-
-def stamp(folder: Path) -> Stamp | None:
-    """What changes whenever the file in a folder does; None when there is none."""
-    try:
-        seen = (folder / FILE).stat()
-    except FileNotFoundError:
-        return None
-    return seen.st_ino, seen.st_mtime_ns, seen.st_size
-
-
-def bury_in_service(workspace: Workspace) -> dict[str, int]:
-    """Tell the service of everybody who was suppressed or deleted in the log."""
-    return {"withheld_in_service": write_tombstones(workspace.releases, workspace.log(workspace.shop()).manifest["tombstones"])}
+def out_of_runs(tombstones: Mapping[str, str]) -> list[str]:
+    """Those whom no score run has: what names a run, besides its release."""
+    return sorted(mark for mark, kind in tombstones.items() if kind in OUT)

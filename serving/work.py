@@ -6,30 +6,34 @@ import re
 import time
 import traceback
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 from features.errors import EncoreError, UnknownName
 from features.files import digest_of
 from features.logs import log, step
 from features.workspace import Workspace
-from serving.audience import Rule, cut
-from serving.destinations import DESTINATIONS
+from serving.audiences.rules import Rule
+from serving.campaigns.jobs import enrol_job, report_job
+from serving.destinations.commands import deliver_job
+from serving.destinations.files import FORMATS
+from serving.destinations.outbox import send_if_told
+from serving.destinations.table import members_table
+from serving.destinations.told import audience_rule, members
 from serving.jobs import Job, Jobs
 from serving.ledger import Ledger
 from serving.lookalikes import forget_lookalike, make_lookalike, note_export, refresh_lookalike
 from serving.pointer import current_id
+from serving.privacy.audit import note
+from serving.privacy.jobs import privacy_job
 from serving.release import load_release
-from serving.scorer import Scorer
 
 
 def work(workspace: Workspace, ledger: Ledger, *, once: bool, pause: float = 2.0) -> int:
     """Run queued jobs until none is left (`once`) or for ever; returns how many ran."""
     jobs, ran = Jobs(ledger), 0
     while True:
+        send_if_told(workspace, ledger)
         job = jobs.claim()
         if job is None:
             if once:
@@ -51,6 +55,8 @@ def run_job(workspace: Workspace, ledger: Ledger, job: Job) -> None:
     except Exception as error:  # noqa: BLE001 - whatever a job does, the next one gets its turn
         state, result = "failed", {"reason": _reason(error)}
         log.error("job failed", extra={"facts": {"job": job.id, **result}})
+    if state == "done" and job.kind in AUDITED:
+        note(workspace, AUDITED[job.kind], {"job": job.id, **{name: result[name] for name in ("file", "rows", "release") if name in result}})
     if not jobs.finish(job, state, result):
         log.warning("job was deleted, or taken over by another worker, while it ran", extra={"facts": {"job": job.id, "state": state}})
 
@@ -65,23 +71,15 @@ def _reason(error: Exception) -> str:
 
 
 def export(workspace: Workspace, ledger: Ledger, job: Job) -> dict[str, Any]:
-    """Write an audience's members with their scores to the workspace's exports folder."""
-    request = job.request
+    """Write an audience's members with their scores to the workspace's exports folder; whom its hold-out keeps apart is not among them."""
+    request, rule = job.request, Rule(**job.request["rule"])
     release = load_release(workspace.releases / current_id(workspace.releases))
-    audience = cut(release, Rule(**request["rule"]))
-    scores = Scorer(release, timedelta(days=1)).score(audience.rule.task, [user.decode() for user in release.users[audience.rows]])
-    table = pa.table(
-        {
-            "user_id": pa.array([score.user_id for score in scores], pa.string()),
-            "score": pa.array([score.score for score in scores], pa.float64()),
-            "percentile": pa.array([score.percentile for score in scores], pa.float64()),
-            "band": pa.array([score.band for score in scores], pa.string()),
-        }
-    )
-    path = workspace.exports / export_name(audience.rule, str(request["audience"]), release.id, str(request["format"]))
-    DESTINATIONS[request["format"]](table, path, ("user_id",))
-    if audience.rule.members:
-        note_export(workspace, audience.rule.task, str(release.manifest["as_of"]))
+    rows = members(release, ledger, audience_rule(ledger.audience(str(request["audience"])), request["rule"]))
+    table = members_table(release, rule.task, rows)
+    path = workspace.exports / export_name(rule, str(request["audience"]), release.id, str(request["format"]))
+    FORMATS[request["format"]](table, path, ("user_id",))
+    if rule.members and rule.task:
+        note_export(workspace, rule.task, str(release.manifest["as_of"]))
     return {"file": path.name, "rows": table.num_rows, "release": release.id}
 
 
@@ -96,9 +94,14 @@ def file_name(name: str) -> str:
     return plain if plain == name else f"{plain}-{digest_of(name)[:6]}"
 
 
+AUDITED = {"export": "audience exported"}  # other jobs write to the audit log what they did
 KINDS: dict[str, Callable[[Workspace, Ledger, Job], dict[str, Any]]] = {
     "export": export,
+    "deliver": deliver_job,
     "lookalike": make_lookalike,
     "refresh_lookalike": refresh_lookalike,
     "forget_lookalike": forget_lookalike,
+    "enrol_campaign": enrol_job,
+    "report_campaign": report_job,
+    "privacy": privacy_job,
 }

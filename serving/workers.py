@@ -5,8 +5,12 @@ uvicorn's own supervisor starts them, replaces one that died or hangs, and ends 
 
 from __future__ import annotations
 
+import multiprocessing.process
 import os
+import secrets
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,7 +18,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from features.errors import EncoreError
-from features.logs import set_up_logs
+from features.logs import log, set_up_logs
 from features.workspace import Workspace, open_workspace
 from serving.release import sweep_if_idle
 
@@ -36,6 +40,7 @@ def answer(workspace: Workspace, host: str, port: int, workers: int) -> None:
     """
     # What the processes have to know goes by the environment, which they inherit.
     os.environ |= {"ENCORE_WORKSPACE": str(workspace.root), "ENCORE_WORKERS": str(workers)}
+    os.environ["ENCORE_SESSION_SECRET"] = os.environ.get("ENCORE_SESSION_SECRET") or secrets.token_hex(32)
     with _counters(workers):
         from serving.app import service_settings
         from serving.border.connection import OPTIONS
@@ -58,7 +63,16 @@ def app() -> FastAPI:
     from serving.app import create_app, service_settings
 
     set_up_logs()
+    if supervisor := multiprocessing.parent_process():
+        threading.Thread(target=_end_with, args=(supervisor,), name="supervisor-watch", daemon=True).start()
     return create_app(service_settings(open_workspace()))
+
+
+def _end_with(supervisor: multiprocessing.process.BaseProcess) -> None:
+    """End this worker when its supervisor has ended: one that was killed tells nobody, and the port would stay taken."""
+    supervisor.join()
+    log.error("the supervisor is gone, this worker ends")
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager

@@ -9,10 +9,12 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -34,7 +36,8 @@ from features.store import SnapshotStore
 from features.tiles import open_tiles
 from features.workspace import Workspace, open_workspace
 from serving.app import ServiceSettings, create_app
-from serving.facts import facts_of
+from serving.facts import facts_of, histories_behind
+from serving.journeys.known import KnownAudiences
 from serving.ledger import Ledger
 from serving.pointer import point_to
 from serving.release import write_release
@@ -223,9 +226,11 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
             name = asked.name
             bundles[name] = make_bundle(asked, examples[name], tiles, examples[name].names, core_of(asked, Recipe(trees=trees, seeds=2)))
             facts = {"version": str(trees), "run_id": "run", "kind": "model", "decision": "Better than the baselines.", "metrics": {"model": {}}}
-            models[name] = (bundles[name], asked.eligible(snapshot.frame).to_numpy(dtype=bool), facts)
+            models[name] = (bundles[name], asked.eligible(snapshot.frame).to_numpy(dtype=bool), facts | {"asks": asked.condition(snapshot.frame)})
         about = {"scored_at": datetime.now(UTC).isoformat(timespec="seconds")}
-        ids.append(write_release(root / "releases", snapshot, models, about, facts=facts_of(tiles, snapshot)))
+        told = facts_of(tiles, snapshot)
+        kept = histories_behind(tiles, snapshot, told, models)
+        ids.append(write_release(root / "releases", snapshot, models, about, facts=told, histories=kept))
         point_to(root / "releases", ids[-1])
     return Published(root / "releases", ids[0], ids[1], snapshot, bundles)
 
@@ -257,7 +262,7 @@ def shared_client(published: Published, serve: Callable[..., Client], tmp_path_f
 def client(shared_client: Client, tmp_path: Path) -> Client:
     """A service over the published releases, with an empty ledger."""
     shared_client.app.state.ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    shared_client.app.state.journey_members = ("", {})
+    shared_client.app.state.journeys = replace(shared_client.app.state.journeys, known=KnownAudiences())
     return shared_client
 
 
@@ -364,3 +369,44 @@ def small_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
             publish(workspace)
             (shared / "small" / "made").touch()
     return workspace
+
+
+# --- who gets exports -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """A running receiver. url: its address; got: what it was sent, in order, as `receivers/server.py` writes it."""
+
+    url: str
+    file: Path
+
+    @property
+    def got(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.file.read_text().splitlines()] if self.file.exists() else []
+
+    @property
+    def bodies(self) -> list[Any]:
+        return [json.loads(request["body"]) for request in self.got if "body" in request]
+
+
+@pytest.fixture
+def receive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Receiver]]:
+    """A plan (see `receivers/server.py`) -> a Receiver in a process of its own, at an address that the operator allows."""
+    started: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setenv("ENCORE_ALLOWED_HOSTS", "127.0.0.1,receiver.test")
+
+    def start(plan: Mapping[str, Any] | None = None, certificate: Sequence[Path] = ()) -> Receiver:
+        folder = tmp_path / f"receiver-{len(started)}"
+        folder.mkdir()
+        script = Path(__file__).parent / "receivers" / "server.py"
+        started.append(subprocess.Popen([sys.executable, script, folder / "port", folder / "got", json.dumps(plan or {}), *certificate]))
+        while not (folder / "port").exists():
+            assert started[-1].poll() is None
+            time.sleep(0.01)
+        return Receiver(f"http{'s' if certificate else ''}://127.0.0.1:{(folder / 'port').read_text()}/in", folder / "got")
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()

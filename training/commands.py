@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from features.commands import ALSO_ERASE, AsOf, WorkspaceOption
+from features.commands import AsOf, WorkspaceOption
 from features.errors import GateRefused, MissingExtra, NoUsableData
 from features.logs import console, log, step
 from features.workspace import Workspace, open_workspace
@@ -31,7 +31,6 @@ def mount(app: typer.Typer) -> None:
     words.command()(report)
     app.add_typer(words)
     app.add_typer(lookalike_commands.words())
-    ALSO_ERASE.append(lookalike_commands.erase_from_seeds)
 
 
 def check(

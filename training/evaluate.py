@@ -88,6 +88,21 @@ def ece_floor(p: ArrayLike, seed: int) -> float:
     return float(np.mean(_floor_draws(_rank(np.zeros_like(score), score), seed)))
 
 
+def promised(p: ArrayLike, seed: int, draws: int = FLOOR_DRAWS) -> dict[str, Interval]:
+    """What probabilities promise of themselves: every metric if each of them is true, as the mean and 95 % range over simulated outcomes.
+
+    The ECE among them is the floor. Outcomes are drawn as independent Bernoulli(p). Raises NoUsableData when they hardly ever hold both outcomes.
+    """
+    _, score = _checked(np.zeros(np.size(p)), p, calibrated=True)
+    random, ones = np.random.default_rng(seed), np.ones(score.size)
+    drawn = (_measure(_rank((random.random(score.size) < score).astype(float), score), ones, True) for _ in range(draws))
+    usable = [sample for sample in drawn if sample is not None]
+    if 2 * len(usable) < draws:
+        raise NoUsableData(f"The {score.size} probabilities promise one outcome for all, so there is nothing to rank.")
+    told = {name: [sample[name] for sample in usable] for name in usable[0]}
+    return {name: interval_of(float(np.mean(values)), values) for name, values in told.items()}
+
+
 def calibration_table(y: ArrayLike, p: ArrayLike, bins: int = BINS) -> pd.DataFrame:
     """Per equal-mass bin of rising probability: predicted (mean), observed (rate), count, low and high.
 

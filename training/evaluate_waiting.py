@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -48,6 +48,27 @@ def evaluate_waiting_difference(
     return bootstrap(gain, customer_numbers(users, np.asarray(waited, dtype=float)), seed, resamples)
 
 
+def evaluate_window(waited: ArrayLike, window: Mapping[str, Floats], last: int, users: ArrayLike, *, seed: int, resamples: int = 400) -> dict[str, Interval]:
+    """restricted_mae, coverage and nominal_coverage of windows without their curves, as they are served; coverage of those who have a window.
+
+    Args:
+        window: earliest_days, median_days and latest_days of each row, NaN where that is after `last`.
+    """
+    days = np.asarray(waited, dtype=float)
+    off, covered, early, late = _held_against(window, days, float(last))
+    has = np.isfinite(early)
+    nominal = np.where(np.isinf(late), 1.0, QUANTILES["latest_days"]) - QUANTILES["earliest_days"]
+
+    def measure(weights: Floats) -> dict[str, float] | None:
+        mine = weights * has
+        if not mine.sum() > 0:
+            return None
+        measured = {"restricted_mae": off @ weights / weights.sum(), "coverage": covered @ mine / mine.sum(), "nominal_coverage": nominal @ mine / mine.sum()}
+        return {name: float(value) for name, value in measured.items()}
+
+    return bootstrap(measure, customer_numbers(users, days), seed, resamples)
+
+
 def _measure_of(waited: ArrayLike, curve: ArrayLike, edges: Sequence[int]) -> Callable[[Floats], dict[str, float] | None]:
     days, told = np.asarray(waited, dtype=float), np.asarray(curve, dtype=float)
     if not days.size or np.isnan(days).all():
@@ -59,12 +80,8 @@ def _measure_of(waited: ArrayLike, curve: ArrayLike, edges: Sequence[int]) -> Ca
     error = ((until[:, None] >= np.asarray(edges, dtype=float)).astype(float) - told) ** 2 @ widths / last
     waiting = (told * widths).sum(axis=1)  # not a dot product, which adds up equal rows in different orders and breaks their tie
     window = window_of(told, edges)
-    off = np.abs(np.minimum(np.nan_to_num(window["median_days"], nan=last), last) - np.minimum(until, last))
+    off, covered, early, late = _held_against(window, days, last)
     step = np.searchsorted(np.asarray(edges, dtype=float), until, side="right")  # in which step it came; len(edges) is none
-    early, late = (np.nan_to_num(window[name], nan=np.inf) for name in ("earliest_days", "latest_days"))
-    # An event on day 3 lies somewhere between 3 and 4, of which a window may hold a part.
-    part = np.clip(np.minimum(days + 1, late) - np.maximum(days, early), 0.0, 1.0)
-    covered = np.where(np.isnan(days), np.isinf(late), part)
     nominal = np.where(np.isinf(late), 1.0, QUANTILES["latest_days"]) - np.where(np.isinf(early), 1.0 - told[:, -1], QUANTILES["earliest_days"])
     order = np.argsort(waiting, kind="stable")  # shortest first
     mean = waiting[order]
@@ -84,6 +101,15 @@ def _measure_of(waited: ArrayLike, curve: ArrayLike, edges: Sequence[int]) -> Ca
         }
 
     return measure
+
+
+def _held_against(window: Mapping[str, Floats], days: Floats, last: float) -> tuple[Floats, Floats, Floats, Floats]:
+    """Of each row: the error in days of the median, the part of the event that its window held, and the window's ends."""
+    off = np.abs(np.minimum(np.nan_to_num(window["median_days"], nan=last), last) - np.minimum(np.where(np.isnan(days), np.inf, days), last))
+    early, late = (np.nan_to_num(window[name], nan=np.inf) for name in ("earliest_days", "latest_days"))
+    # An event on day 3 lies somewhere between 3 and 4, of which a window may hold a part.
+    part = np.clip(np.minimum(days + 1, late) - np.maximum(days, early), 0.0, 1.0)
+    return off, np.where(np.isnan(days), np.isinf(late), part), early, late
 
 
 def _concordance(step: Ints, weights: Floats, ends: Ints, steps: int) -> float:

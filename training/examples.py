@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from features.errors import NoUsableData
 from features.events import day_number, day_of
-from features.happened import Window
 from features.sampling import lots
 from features.snapshot import Snapshot
 from features.store import SnapshotStore, read_snapshot
 from features.tiles import Tiles
 from training.buying import HISTORY, WORTH
+from training.labels import Labels, labels_at, people_now
 from training.slices import slices_of
 from training.task import AskedTask
 
@@ -168,24 +167,13 @@ def usable_features(asked: AskedTask, snapshot: Snapshot, visible: int) -> tuple
 def _at_cutoff(asked: AskedTask, snapshot: Snapshot, visible: int, tiles: Tiles) -> Examples:
     frame, as_of = snapshot.frame, snapshot.as_of
     asked_about = asked.eligible(frame).to_numpy(dtype=bool)
-    # A visitor of then may be known by another id now, and what they did next is kept under it.
-    people = frame.index.map(lambda user: tiles.current_ids.get(user, user)) if tiles.current_ids else frame.index
-    arms = drawn(tiles, as_of) if asked.kind == "effect" else None
-    if arms is not None:
-        asked_about = asked_about & people.isin(arms.index)
-    elif asked.task.trigger:
-        asked_about = asked_about & people.isin(_triggered(asked.task.trigger, tiles, as_of))
-    if asked.task.given:
-        asked_about = asked_about & people.isin(asked.task.given(_window(asked, tiles, as_of)).unique())
-    amount = _amounts(asked, tiles, as_of, people) if asked.task.amount else None
     if asked.task.seed:
         # The seed is known in full: it is asked about whether or not a member is still active.
-        label = asked.task.seed(frame).to_numpy(dtype=bool)
-        asked_about = asked_about | label
-    elif amount is not None:
-        label = np.nan_to_num(amount, nan=-1.0) >= (0 if asked.edges else 1)
+        known = Labels(np.ones(len(frame), dtype=bool), asked.task.seed(frame).to_numpy(dtype=bool))
+        asked_about = asked_about | known.y
     else:
-        label = people.isin(_did(asked, tiles, as_of)) ^ asked.task.absence
+        known = labels_at(asked, tiles, as_of, people_now(tiles, frame.index))
+        asked_about = asked_about & known.asked
     names = usable_features(asked, snapshot, visible)
     rows = np.flatnonzero(asked_about)
     for_baselines = dict.fromkeys((asked.task.rule, *asked.task.rfm, *HISTORY, WORTH, *asked.task.share))
@@ -195,49 +183,13 @@ def _at_cutoff(asked: AskedTask, snapshot: Snapshot, visible: int, tiles: Tiles)
     return Examples(
         snapshot.matrix(names)[rows],
         names,
-        label[rows].astype(np.int8),
+        known.y[rows].astype(np.int8),
         frame.index.to_numpy(dtype=object)[rows],
         np.full(len(rows), as_of, dtype=object),
         facts,
         {name: values[rows] for name, values in slices_of(frame).items()},
         {as_of: frame.loc[is_buyer, [*HISTORY, WORTH, *asked.task.share]].to_numpy(np.float64)} if is_buyer.any() else {},
-        None if amount is None else amount[rows],
+        None if known.amount is None else known.amount[rows],
         asked.edges,
-        None if arms is None else arms.reindex(people[rows]).to_numpy(bool),
+        None if known.treated is None else known.treated[rows],
     )
-
-
-def drawn(tiles: Tiles, as_of: date) -> pd.Series[bool]:
-    """user_id -> whether the campaign was received, of everybody in a lot of that day: campaigns that some got and some were kept out of."""
-    window = tiles.between(as_of, as_of + timedelta(days=1))
-    got, kept = window.keys("received"), window.keys("kept_out")
-    lots_of = set(got["key"]) & set(kept["key"])
-    both = pd.concat([got.assign(treated=True), kept.assign(treated=False)])
-    mine = both[both["key"].isin(lots_of)].drop_duplicates(["user_id", "treated"])
-    found: pd.Series[bool] = mine[~mine["user_id"].duplicated(keep=False)].set_index("user_id")["treated"]  # who is in both arms says nothing
-    return found
-
-
-def _triggered(trigger: str, tiles: Tiles, as_of: date) -> pd.Index:
-    found: pd.Index = pd.Index(tiles.between(as_of, as_of + timedelta(days=1)).days(trigger)["user_id"].unique())
-    return found
-
-
-def _amounts(asked: AskedTask, tiles: Tiles, as_of: date, people: pd.Index) -> npt.NDArray[np.float64]:
-    if asked.task.amount is None:
-        raise TypeError(f"task '{asked.name}' has no amount")
-    found = asked.task.amount(_window(asked, tiles, as_of)).reindex(people)
-    last = asked.edges[-1] if asked.edges else 0  # the steps may end some days before the horizon
-    kept = found.where(found < last) if asked.edges else found.fillna(0.0)
-    return np.asarray(kept, dtype=np.float64)
-
-
-def _did(asked: AskedTask, tiles: Tiles, as_of: date) -> pd.Index:
-    if asked.task.outcome is None:
-        raise TypeError(f"task '{asked.name}' has neither an outcome nor a seed")
-    found: pd.Index = pd.Index(asked.task.outcome(_window(asked, tiles, as_of)).unique())
-    return found
-
-
-def _window(asked: AskedTask, tiles: Tiles, as_of: date) -> Window:
-    return tiles.between(as_of, as_of + timedelta(days=asked.label_days))

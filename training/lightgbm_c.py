@@ -73,13 +73,15 @@ class Booster:
         finalize(self, library().LGBM_BoosterFree, handle)
         _checked(library().LGBM_BoosterGetNumFeature(handle, features))
         self._handle, self.features = handle, features.value
-        # One prepared question for one row; LightGBM lets one thread at a time through it.
-        self._one = ctypes.c_void_p()
-        _checked(
-            library().LGBM_BoosterPredictForMatSingleRowFastInit(handle, RAW_SCORE, FROM_THE_FIRST, ALL_TREES, FLOAT64, self.features, ONE_THREAD, self._one)
-        )
-        finalize(self, library().LGBM_FastConfigFree, self._one)
+        self._score_one, self._share_one = self._prepared(RAW_SCORE), self._prepared(CONTRIBUTIONS)
         self._ask_one = library().LGBM_BoosterPredictForMatSingleRowFast
+
+    def _prepared(self, what: int) -> ctypes.c_void_p:
+        """A question for one row that is parsed once; LightGBM lets one thread at a time through it."""
+        made = ctypes.c_void_p()
+        _checked(library().LGBM_BoosterPredictForMatSingleRowFastInit(self._handle, what, FROM_THE_FIRST, ALL_TREES, FLOAT64, self.features, ONE_THREAD, made))
+        finalize(self, library().LGBM_FastConfigFree, made)
+        return made
 
     def raw(self, rows: Matrix) -> npt.NDArray[np.float64]:
         """The sum of the leaves of each row of rows x features."""
@@ -88,12 +90,17 @@ class Booster:
             return self._ask(rows, RAW_SCORE, 1).ravel()
         score, length = ctypes.c_double(), ctypes.c_int64()
         place = rows.__array_interface__["data"][0]  # `rows.ctypes.data` takes as long as some trees
-        _checked(self._ask_one(self._one, place, length, ctypes.byref(score)))
+        _checked(self._ask_one(self._score_one, place, length, ctypes.byref(score)))
         return np.array([score.value])
 
     def contributions(self, rows: Matrix) -> Matrix:
         """Rows x (features + 1), adding up to `raw`: TreeSHAP; the last column is the mean over the training rows."""
-        return self._ask(self._shaped(rows), CONTRIBUTIONS, self.features + 1)
+        rows = self._shaped(rows)
+        if len(rows) != 1:
+            return self._ask(rows, CONTRIBUTIONS, self.features + 1)
+        shares, length = np.empty((1, self.features + 1)), ctypes.c_int64()
+        _checked(self._ask_one(self._share_one, rows.ctypes.data, length, shares.ctypes.data))
+        return shares
 
     def _ask(self, rows: Matrix, what: int, width: int) -> Matrix:
         answers, length = np.empty((len(rows), width)), ctypes.c_int64()

@@ -14,6 +14,7 @@ from features.files import write_bytes, write_json
 from training import kind_plots, plots, uplift_plots
 from training.blend import Matrix
 from training.card import model_card
+from training.curves import curves_of
 from training.drift import Drift
 from training.examples import Examples
 from training.fit import BLEND, INDICATIVE, Candidate
@@ -50,6 +51,7 @@ def record_candidate(tracking: Tracking, candidate: Candidate, decision: Decisio
             write_json(folder / "drift.json", drift.describe())
         write_json(folder / "evidence.json", evidence.describe())
         write_json(folder / "features.json", list(served.about["features"].values()))
+        write_json(folder / "curves.json", curves_of(candidate))
         draw(candidate, folder / "plots")
         tracking.log_directory(run_id, folder)
     tracking.log_bundle(run_id, served, "bundle")

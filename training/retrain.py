@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from features.cycle import repurchase_cycle
 from features.errors import LabelWindowOpen, NoUsableData
@@ -17,6 +16,7 @@ from features.snapshot import recipe_digest
 from features.tiles import Tiles
 from features.workspace import Workspace
 from training.card import metrics_table
+from training.eligible import Eligible
 from training.heartbeat import heartbeat, task_state
 from training.judge import Outcome, judge, keep
 from training.kinds import KINDS
@@ -81,8 +81,8 @@ def asked_tasks(tiles: Tiles, until: date, names: tuple[str, ...] = ()) -> list[
 
 def work_key(asked: AskedTask, until: date, tiles: Tiles, promote: bool) -> str:
     """Digest of everything that shapes a trained task: what is asked, of which data, by which recipe, and whether it may be promoted."""
-    eligible: Any = getattr(asked.task.eligible, "func", asked.task.eligible)  # of a goal it is a partial
-    code = [CODE, code_digest(Path(inspect.getfile(eligible)))]
+    eligible = asked.task.eligible
+    code = [CODE, eligible.condition if isinstance(eligible, Eligible) else code_digest(Path(inspect.getfile(eligible)))]
     return digest_of(
         [asked.describe(), until, recipe_digest(tiles.log, tiles.shop, until), tiles.log.digest, code, promote, tiles.shop.signed_off, tiles.shop.on_drift]
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from features.files import write_bytes
 from features.norms import ENOUGH_REPURCHASERS
-from features.rates import DIGITS
+from features.vocabulary import DIGITS
 from training.evaluate import Interval
 from training.plots import save
 from training.shop_plots import pictures

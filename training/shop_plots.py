@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from features.rates import DIGITS
+from features.vocabulary import DIGITS
 from training.evaluate import Interval
 from training.plots import INK, MODEL, NEGATIVE, REFERENCE, STYLE
 

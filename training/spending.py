@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from training.eligible import eligible
 from training.outcomes import ordered, spent
 from training.task import Task
 
@@ -11,7 +12,7 @@ def spending(name: str, days: int, extrapolates: bool = False) -> Task:
     return Task(
         name=name,
         question="How much will this customer spend within {horizon} days, net of refunds?",
-        eligible=lambda users, window: users["orders_recency"] <= 365,
+        eligible=eligible({"feature": "orders_recency", "at_most": 365}),
         eligible_in_words="a valid order in the last 365 days",
         outcome=ordered,
         amount=spent,

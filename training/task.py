@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from features.conditions import Condition
 from features.cycle import RepurchaseCycle
 from features.happened import Window
 from features.shopfile import Shop
+from training.eligible import Eligible
 
-Eligible = Callable[[pd.DataFrame, int], "pd.Series[bool]"]  # (snapshot frame, definition window in days) -> one statement per user
+Asked = Callable[[pd.DataFrame, int], "pd.Series[bool]"]  # (snapshot frame, definition window in days) -> one statement per user
 Amount = Callable[[Window], "pd.Series[float]"]  # (what happened in the window) -> user_id -> number, for those who have one
 Outcome = Callable[[Window], "pd.Series[str]"]  # (what happened in the window) -> the user_id of those who did it
 
@@ -28,7 +30,7 @@ class Task:
     Args:
         name: as the API, the registry and the reports call it.
         question: with `{horizon}` and `{window}` where the days go.
-        eligible: stated positively ("bought in the last 180 days"), on the snapshot's columns.
+        eligible: stated positively ("bought in the last 180 days"), on the snapshot's columns; as an `Eligible`, so that the service knows it.
         eligible_in_words: the same for a person.
         outcome: the users who did it between as_of and as_of + horizon.
         amount: what is predicted beyond yes or no, for those who did it: cents spent (kind "value") or days waited (kind "date").
@@ -54,7 +56,7 @@ class Task:
 
     name: str
     question: str
-    eligible: Eligible
+    eligible: Asked
     eligible_in_words: str
     horizon: Callable[[RepurchaseCycle], int]
     window: Callable[[RepurchaseCycle], int] = lambda cycle: cycle.churn_horizon
@@ -128,6 +130,15 @@ class AskedTask:
         """Whom the question is about, among the users of a snapshot."""
         asked = self.task.eligible(frame, self.window)
         return asked if self.task.seed is None else asked & ~self.task.seed(frame)
+
+    def condition(self, frame: pd.DataFrame) -> Condition | None:
+        """The same as a condition on the behaviour vector, which the service asks of vectors that nobody stored; None where it is none: of a
+        look-alike whose seed is a list of users."""
+        asked, seed = self.task.eligible, self.task.seed
+        if not isinstance(asked, Eligible) or not isinstance(seed, Eligible | None):
+            return None
+        told = asked.at(frame, self.window)
+        return {"all": [told, {"not": seed.at(frame, self.window)}]} if seed else told
 
     def describe(self) -> Mapping[str, Any]:
         """What reports, model cards and the API say about it."""

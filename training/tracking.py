@@ -1,4 +1,4 @@
-"""MLflow: runs, evidence, registered models and their aliases. The only module that imports mlflow."""
+"""MLflow: the connection, and a shop's runs with what they log. The only module that imports mlflow; registered models are `training.registry`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,36 +24,28 @@ import requests
 import sqlalchemy.exc
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from features.errors import MissingExtra, TrackingUnavailable
-from features.files import digest_of, read_json
+from features.files import digest_of
 from features.workspace import Workspace
-from training.bundle import Bundle, load_bundle, save_bundle
+from training.bundle import Bundle, save_bundle
 from training.lease import FREE, Holder, Lease, Place, Row, Tag, leased
+from training.registry import CHALLENGER as CHALLENGER
+from training.registry import CHAMPION as CHAMPION
+from training.registry import PREVIOUS as PREVIOUS
+from training.registry import Registry
+from training.registry import Version as Version
 from training.schema import check_schema, make_sqlite
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # what goes wrong is raised as one of our errors
 
-CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 LEASE = "encore.lease"  # the tag that holds it where MLflow is a server
 MIGRATIONS = Path(mlflow.store.db_migrations.__path__[0])
 
 
-@dataclass(frozen=True)
-class Version:
-    """A registered model version: its task, number, run and tags."""
-
-    task: str
-    number: str
-    run_id: str
-    bundle_path: str
-    tags: Mapping[str, str]
-
-
-class Tracking:
+class Tracking(Registry):
     """The runs and registered models of one shop.
 
     Raises:
@@ -75,6 +66,11 @@ class Tracking:
             self.client = MlflowClient(self.uri)
             # A server keeps artifacts where it likes; a bare database would have them in the folder that a command is called from.
             self.experiment = self._experiment() or self._create_experiment(None if is_server else workspace.mlflow_artifacts.as_uri())
+
+    @property
+    def shown_uri(self) -> str:
+        """Where MLflow is, for people: without a password."""
+        return _without_password(self.uri)
 
     @contextmanager
     def alone(self, lock_file: Path, *, wait: bool = False) -> Iterator[None]:
@@ -146,109 +142,6 @@ class Tracking:
             save_bundle(bundle, Path(scratch))
             self.client.log_artifacts(run_id, scratch, path)
 
-    # --- registered models ------------------------------------------------------------------------------------------
-
-    def register(self, task: str, run_id: str, bundle_path: str, tags: Mapping[str, str], description: str) -> Version:
-        """Make a bundle of a run the next version of its task's model."""
-        self._confirm()
-        name = self._model(task)
-        with self._reachable():
-            if name not in (model.name for model in self.client.search_registered_models(f"name = '{name}'")):
-                self.client.create_registered_model(name, description=f"{task} for {self.shop_name}")
-            source = f"{self.client.get_run(run_id).info.artifact_uri}/{bundle_path}"
-            made = self.client.create_model_version(name, source, run_id, tags={**tags, "encore.bundle_path": bundle_path}, description=description)
-        return self._version(task, made)
-
-    def with_alias(self, task: str, alias: str) -> Version | None:
-        """The version that carries an alias, if any."""
-        with self._reachable():
-            models = self.client.search_registered_models(f"name = '{self._model(task)}'")
-            number = models[0].aliases.get(alias) if models else None
-            return self._version(task, self.client.get_model_version(self._model(task), str(number))) if number else None
-
-    def versions(self, task: str) -> list[Version]:
-        """Every registered version of a task, oldest first."""
-        with self._reachable():
-            found = self.client.search_model_versions(f"name = '{self._model(task)}'", max_results=1000)
-        return [self._version(task, version) for version in sorted(found, key=lambda version: int(version.version))]
-
-    def promote(self, version: Version, judged_against: Version | None) -> None:
-        """Make a version the champion and the champion the previous one.
-
-        Aliases are last-writer-wins and people may move them too, so the champion must still be the one that the version
-        was judged against, and what was written is read back.
-
-        Raises:
-            TrackingUnavailable: the champion is another one. Locked: the lease was lost. Both leave the aliases alone.
-        """
-        champion = self.with_alias(version.task, CHAMPION)
-        if champion and champion.number == version.number:
-            return
-        if (champion and champion.number) != (judged_against and judged_against.number):
-            raise TrackingUnavailable(
-                f"Version {version.number} of '{version.task}' was judged against {_numbered(judged_against)}, but champion is now {_numbered(champion)}. "
-                "No alias was changed. Run again: it is judged against the new one."
-            )
-        self._confirm()
-        with self._reachable():
-            if champion:
-                self.client.set_registered_model_alias(self._model(version.task), PREVIOUS, champion.number)
-            self.client.set_registered_model_alias(self._model(version.task), CHAMPION, version.number)
-        seen = self.with_alias(version.task, CHAMPION)
-        if seen is None or seen.number != version.number:
-            raise TrackingUnavailable(f"Another process made {_numbered(seen)} of '{version.task}' champion meanwhile. Run again.")
-
-    def note_challenge(self, champion: Version, challenger: Version, decision: str, reasons: str) -> None:
-        """Write on the champion what the gate said of the latest challenger to it; the challenger has tags of its own."""
-        self._confirm()
-        noted = {"": challenger.number, ".as_of": challenger.tags["encore.as_of"], ".decision": decision, ".reasons": reasons}
-        with self._reachable():
-            for name, value in noted.items():
-                self.client.set_model_version_tag(self._model(champion.task), champion.number, f"encore.challenger{name}", value)
-
-    def mark_challenger(self, version: Version) -> None:
-        """Point the challenger alias at the latest version that was refused."""
-        self._confirm()
-        with self._reachable():
-            self.client.set_registered_model_alias(self._model(version.task), CHALLENGER, version.number)
-
-    def retire(self, version: Version, when: str) -> None:
-        """Take every alias of a version's model away, so that nothing of it is published; its versions stay, this one tagged with the day."""
-        with self._reachable():
-            model = self.client.get_registered_model(self._model(version.task))
-            for alias in sorted(model.aliases):
-                self.client.delete_registered_model_alias(model.name, alias)
-            self.client.set_model_version_tag(model.name, version.number, "encore.retired", when)
-
-    def champions(self) -> list[Version]:
-        """The champion of every task of this shop, by task name."""
-        with self._reachable():
-            names = [model.name for model in self.client.search_registered_models(f"name LIKE '{self.slug}.%'")]
-        found = (self.with_alias(name.removeprefix(f"{self.slug}."), CHAMPION) for name in sorted(names))
-        return [version for version in found if version]
-
-    def load(self, version: Version, path: str | None = None) -> Bundle:
-        """A version's bundle (or another bundle of its run), verified.
-
-        Raises:
-            BundleRefused: it is torn or changed.
-        """
-        with tempfile.TemporaryDirectory() as scratch:
-            with self._reachable():
-                folder = self.client.download_artifacts(version.run_id, path or version.bundle_path, scratch)
-            return load_bundle(Path(folder))
-
-    def evidence(self, version: Version) -> dict[str, Any]:
-        """What was measured before the version was registered."""
-        with tempfile.TemporaryDirectory() as scratch, self._reachable():
-            return dict(read_json(Path(self.client.download_artifacts(version.run_id, "evidence.json", scratch))))
-
-    def pictures(self, version: Version) -> dict[str, bytes]:
-        """The pictures that were drawn of it, by name, as PNG."""
-        with tempfile.TemporaryDirectory() as scratch, self._reachable():
-            folder = Path(self.client.download_artifacts(version.run_id, "plots", scratch))
-            return {path.stem: path.read_bytes() for path in sorted(folder.glob("*.png"))}
-
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def _experiment(self) -> str | None:
@@ -265,21 +158,11 @@ class Tracking:
                 return found
             raise
 
-    def _confirm(self) -> None:
-        if self.lease:
-            self.lease.confirm()
-
     def _read_lease(self) -> str:
         return str(self.client.get_experiment(self.experiment).tags.get(LEASE, FREE))
 
     def _write_lease(self, value: str) -> None:
         self.client.set_experiment_tag(self.experiment, LEASE, value)
-
-    def _model(self, task: str) -> str:
-        return f"{self.slug}.{task}"
-
-    def _version(self, task: str, version: ModelVersion) -> Version:
-        return Version(task, str(version.version), str(version.run_id), version.tags["encore.bundle_path"], version.tags)
 
     def _find(self, condition: str) -> str | None:
         with self._reachable():
@@ -302,7 +185,3 @@ class Tracking:
 
 def _without_password(uri: str) -> str:
     return re.sub(r"//[^/@]*@", "//", uri)
-
-
-def _numbered(version: Version | None) -> str:
-    return f"version {version.number}" if version else "none"

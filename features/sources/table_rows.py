@@ -9,7 +9,6 @@ from hashlib import blake2b
 import numpy as np
 import pandas as pd
 
-from features.rates import DIGITS as DIGITS
 from features.rates import LARGEST, digits_of, without_rate
 from features.shopfile import Shop
 from features.sources.parsing import EXACT

@@ -46,4 +46,5 @@ def all_views(shop: Shop, counted: Sequence[Goods] = ()) -> tuple[FeatureView, .
         TOUCH,
         LAYERED,
         bought_view(counted),
+        *shop.views,
     )

@@ -18,8 +18,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from features.errors import EncoreError
 from features.logs import log
 from serving.border.keys import SCOPES, Key, read_keys, write_last_used
+from serving.border.keys_copy import CopyRefused, KeysCopy
 from serving.border.limits import REFUSED, answer_journey, is_journey
 from serving.border.problems import documented, problem
+from serving.border.sessions import Sessions, is_console, to_sign_in
+from serving.journeys.activity import OPEN
 from serving.ledger import Ledger
 
 LOOK_EVERY = 3.0  # seconds until a new or a revoked key counts
@@ -36,13 +39,29 @@ NEEDS: dict[str, str | None] = {
     "v1/users": "score",
     "v1/journeys": "score",
     "v1/audiences": "audience",
+    "v1/audiences:preview": "audience",
+    "v1/campaigns": "audience",
     "v1/lookalikes": "audience",
     "v1/jobs": "audience",
     "v1/models": "read",
     "v1/preflight": "read",
+    "v1/quality": "read",
+    "v1/privacy": "privacy",
     "v2": "score",
     "v2/models": "score",
     "v2/health": None,
+    "console": "read",
+    "console/trust": "read",
+    "console/why": "read",
+    "console/users": "score",
+    "console/shop": "read",
+    "console/lookalikes": "read",
+    "console/effect": "read",
+    "console/health": "read",
+    "console/audiences": "audience",
+    "console/sign-in": None,
+    "console/sign-out": None,
+    "console/static": None,
     "metrics": "read",  # they tell of traffic and predictions; Prometheus sends a key like everybody else
 }
 
@@ -57,6 +76,8 @@ UNKNOWN = "The keys could not be read from the ledger since the service started,
 
 def needed_scope(path: str) -> str | None:
     """The scope that a path needs; None where no key is needed."""
+    if path in OPEN:
+        return None
     parts = path.split("/", 3)[1:3]
     return None if parts and parts[0] in ANYBODY else NEEDS.get("/".join(parts), "admin")
 
@@ -74,11 +95,13 @@ class Keyring:
     """The ledger's keys in memory, looked at again every few seconds.
 
     Before the first key is made, everybody may ask. From the first key on nobody may without one, not even when all are revoked.
-    A ledger that fails leaves the keys known so far as they are; when it failed from the start, nobody is let in.
+    A ledger that fails leaves the keys known so far as they are; when it failed from the start, those of the copy on disk count for as long
+    as a copy is good, and without one nobody is let in.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+    def __init__(self, ledger: Ledger, copy: KeysCopy | None = None) -> None:
+        self.ledger, self.copy = ledger, copy
+        self._from_copy = False
         self.looked = self.is_open = self.is_known = False
         self._held: dict[bytes, Held] = {}
         self.used: dict[str, float] = {}  # id of a key -> when, in seconds since 1970
@@ -107,18 +130,43 @@ class Keyring:
                 kept = {"reason": str(error), "keys": len(self._held), "known": self.is_known}
                 log.error("keys not refreshed: those known so far stay valid, and revocations wait", extra={"facts": kept})
             self._failing = True
+            if not self.is_known or self._from_copy:
+                self._use_copy()
         else:
             if self._failing:
                 log.info("keys refreshed again", extra={"facts": {"keys": len(keys)}})
             self._held = {key.id.encode(): _held(key) for key in keys}
-            self._failing, self._seen_at = False, time.monotonic()
+            self._failing, self._from_copy, self._seen_at = False, False, time.monotonic()
             self.is_known, self.is_open = True, not keys
+            if self.copy:
+                self.copy.keep(keys)
         self.looked = True
+
+    def _use_copy(self) -> None:
+        """Take the keys of the copy on disk, or none where it does not count (any more)."""
+        try:
+            if self.copy is None:
+                return
+            keys, age = self.copy.read(datetime.now(UTC))
+        except CopyRefused as error:
+            if self._from_copy or not self.looked:
+                log.error("keys unknown: nobody is let in", extra={"facts": {"reason": str(error)}})
+            self._held, self.is_known, self._from_copy = {}, False, False
+        else:
+            if not self._from_copy:
+                log.warning("keys of the copy on disk count until the ledger is back", extra={"facts": {"keys": len(keys), "seconds_old": age.total_seconds()}})
+            self._held = {key.id.encode(): _held(key) for key in keys}
+            self._seen_at = time.monotonic() - age.total_seconds()
+            self.is_known, self.is_open, self._from_copy = True, False, True
 
     def find(self, sent: bytes) -> Held | None:
         """The key that was sent, valid or not; None if it is not one of ours."""
         held = self._held.get(sent[ID]) if len(sent) == LENGTH else None
         return held if hmac.compare_digest(sha256(sent).digest(), held.digest if held else NOBODY) else None
+
+    def known(self, key_id: str) -> Held | None:
+        """The key of an id, valid or not."""
+        return self._held.get(key_id.encode(errors="replace"))
 
     def write_use(self) -> None:
         """Note in the ledger when keys were last used, each at most once a minute; what fails is tried again."""
@@ -158,8 +206,8 @@ class Keyed:
     constant time. It asks no database.
     """
 
-    def __init__(self, app: ASGIApp, keyring: Keyring) -> None:
-        self.app, self.keyring = app, keyring
+    def __init__(self, app: ASGIApp, keyring: Keyring, sessions: Sessions) -> None:
+        self.app, self.keyring, self.sessions = app, keyring, sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -170,13 +218,18 @@ class Keyed:
             return await self.app(scope, receive, send)
         if not self.keyring.is_known:
             REFUSED.labels("keys unknown").inc()
-            closed = answer_journey(scope["path"], "UNAVAILABLE") if is_journey(scope) else problem(503, "keys-unknown", UNKNOWN)
+            closed = answer_journey(scope, "UNAVAILABLE") if is_journey(scope) else problem(503, "keys-unknown", UNKNOWN)
             return await closed(scope, receive, send)
         sent, now = key_sent(scope["headers"]), time.time()
-        held = self.keyring.find(sent)
+        in_browser = not sent and is_console(scope["path"])  # a person, who is shown where to sign in
+        held = self.sessions.find(scope["headers"], self.keyring, now) if in_browser else self.keyring.find(sent)
         if held is None or now >= held.ends:
+            if in_browser:
+                return await to_sign_in(scope)(scope, receive, send)
             return await self._unauthorized(sent, held, needed, scope, receive, send)
         if needed not in held.may:
+            if in_browser:
+                return await to_sign_in(scope, needed)(scope, receive, send)
             return await self._forbidden(held.key, needed, scope, receive, send)
         self.keyring.used[held.key.id] = now
         scope["key"] = held.key

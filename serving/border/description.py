@@ -7,6 +7,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from serving.border.limits import is_journey
+
 DESCRIPTION = """
 Scores of a shop's users, and audiences cut from them.
 
@@ -32,10 +34,12 @@ the answer has a new one. The service's logs have it, too.
 TAGS = [
     {"name": "scores", "description": "What the models say of users: one, many, or somebody described by a vector or by events."},
     {"name": "audiences", "description": "The best users of a prediction, how many of them will do it, and who they are."},
+    {"name": "campaigns", "description": "What was done to whom, who was kept out by lot, and what that changed."},
     {"name": "look-alikes", "description": "Users who are like those of a list."},
     {"name": "jobs", "description": "Work that takes longer than an answer: exports, look-alikes, deletions."},
     {"name": "journeys", "description": "For templates of journey tools: one flat answer, never an error."},
     {"name": "models", "description": "What is in service, how good it is, and what could be trained on the data."},
+    {"name": "privacy", "description": "Deletion, export and suppression of users."},
     {"name": "open inference protocol", "description": "The models for tools that speak KServe's V2 protocol."},
     {"name": "health", "description": "For probes and Prometheus."},
 ]
@@ -53,7 +57,7 @@ def describe_journeys(app: FastAPI) -> None:
     def described() -> dict[str, Any]:
         document = describe()
         for path, operations in document["paths"].items():
-            if path.startswith("/v1/journeys/"):
+            if is_journey({"path": path}):
                 for operation in operations.values():
                     operation["responses"].pop("422", None)
         return document

@@ -20,7 +20,26 @@ _PAGE: Headers = [
         b"frame-ancestors 'none'; form-action 'none'; base-uri 'none'",
     ),
 ]
-PAGES = {"/docs": _PAGE, "/redoc": _PAGE}
+# Journey Builder shows the page of the custom activity in a frame, inside a frame of Marketing Cloud's: both have to be allowed.
+_ACTIVITY: Headers = [
+    *_EVERYWHERE,
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; form-action 'none'; base-uri 'none'; "
+        b"frame-ancestors https://*.exacttarget.com https://*.marketingcloudapps.com",
+    ),
+]
+PAGES = {"/docs": _PAGE, "/redoc": _PAGE, "/v1/journeys/sfmc/": _ACTIVITY, "/v1/journeys/sfmc/index.html": _ACTIVITY}
+# Everything that the console shows comes from files of this service; nothing in a page's text is run, not even as a style.
+CONSOLE: Headers = [
+    *_EVERYWHERE,
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
+        b"frame-ancestors 'none'; base-uri 'none'",
+    ),
+    (b"cross-origin-opener-policy", b"same-origin"),
+]
 NO_STORE = (b"cache-control", b"no-store")
 # Who asks decides whether there is an answer, so a cache that serves several may not share it.
 VARY = (b"vary", b"authorization, x-api-key")
@@ -28,7 +47,7 @@ VARY = (b"vary", b"authorization, x-api-key")
 
 def secured(headers: Headers, path: str) -> Headers:
     """An answer's headers with those that every answer has. Unless it says otherwise, nobody keeps a copy: most hold personal data."""
-    added = PAGES.get(path, STRICT)
+    added = CONSOLE if path == "/console" or path.startswith("/console/") else PAGES.get(path, STRICT)
     return [*headers, *added] if b"cache-control" in [name for name, _ in headers] else [*headers, *added, NO_STORE]
 
 
@@ -42,12 +61,16 @@ def conditional(body: bytes, seconds_fresh: float, asked: Iterable[tuple[bytes, 
         seconds_fresh: until the scores expire; below 0 when they have. asked: the request's headers.
     """
     tag = b'W/"%s"' % blake2b(body, digest_size=12).hexdigest().encode()
-    age = int(max(0.0, min(seconds_fresh, MOST_AGE)))
-    headers = [(b"etag", tag), (b"cache-control", b"private, max-age=%d, must-revalidate" % age), VARY]
+    headers = [(b"etag", tag), *kept_for(seconds_fresh)]
     for name, value in asked:
         if name == b"if-none-match" and _names(value, tag):
             return 304, headers, b""
     return 200, [*plain(body), *headers], body
+
+
+def kept_for(seconds_fresh: float) -> Headers:
+    """How long a caller may keep a score: a minute at most, and not beyond its expiry."""
+    return [(b"cache-control", b"private, max-age=%d, must-revalidate" % int(max(0.0, min(seconds_fresh, MOST_AGE)))), VARY]
 
 
 def plain(body: bytes) -> Headers:

@@ -20,11 +20,13 @@ from sqlalchemy.engine import RowMapping
 
 from features.errors import InvalidUse, UnknownName
 from serving.ledger import METADATA, Duplicate, Ledger, LedgerUnavailable
+from serving.privacy.audit import record
 
 SCOPES = {
     "score": "scores, users and journeys",
     "audience": "audiences, look-alikes, jobs and exports",
     "read": "models and metrics",
+    "privacy": "deletion, export and suppression of users",
     "admin": "everything",
 }
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -102,6 +104,7 @@ def create_key(ledger: Ledger, name: str, scopes: Sequence[str], days: int, per_
             if not free:
                 raise NameInUse(_in_use(name, [_key(row) for row in rows]))
             connection.execute(API_KEYS.insert().values(**made, place=min(free), created_at=now, expires_at=now + timedelta(days=days)))
+            record(connection, "key created", {"key": key_id, "name": name, "scopes": made["scopes"], "days": days})
     except Duplicate:
         raise NameInUse(f"Another key of the name '{name}' was made at the same moment. Look with: encore keys list") from None
     return key
@@ -125,10 +128,12 @@ def revoke_key(ledger: Ledger, key_id: str) -> Key:
     """
     with ledger.connection() as connection:
         this = API_KEYS.c.id == key_id
-        connection.execute(API_KEYS.update().where(this & API_KEYS.c.revoked_at.is_(None)).values(revoked_at=datetime.now(UTC), place=None))
+        ended = connection.execute(API_KEYS.update().where(this & API_KEYS.c.revoked_at.is_(None)).values(revoked_at=datetime.now(UTC), place=None)).rowcount
         row = connection.execute(API_KEYS.select().where(this)).mappings().first()
         if row is None:
             raise UnknownName("key id", key_id, connection.execute(sa.select(API_KEYS.c.id)).scalars().all())
+        if ended:
+            record(connection, "key revoked", {"key": key_id, "name": row["name"]})
     return _key(row)
 
 

@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from prometheus_client import Counter
+from pydantic_core import to_json
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.border.keys import Key
 from serving.border.problems import problem
+from serving.journeys.activity import ACTIVITIES, EXECUTE, OPEN
+from serving.journeys.answer import PREFIX, refused
 from serving.metrics import REGISTRY
-from serving.schemas import JourneyBody
 
 REFUSED = Counter("encore_refused", "Requests not let in, by reason; journeys among them got a fallback.", ["reason"], registry=REGISTRY)
 # Threads hold up the event loop, which wants the same interpreter lock. Under three times the load that a process can do, on a machine busy with
@@ -24,20 +26,22 @@ THREADS = 2  # that work at once, on what is not quick
 TURN = 0.001  # seconds that one may keep the others waiting
 SLOW_SHARE = 4  # one in so many of the requests at once may be a slow one, so that quick ones always find room
 PROBES = ("/health/", "/v2/health/")
-QUICK = ("/v1/scores/", "/v1/users/", "/v1/journeys/")
+QUICK = ("/v1/scores/", "/v1/users/")
 LIMITED = "This API key sends more than its {rate:g} requests a second. Slow down, or have a key made that may: encore keys create NAME --per-second N"
 OVERLOADED = "The service is answering as many requests at once as it may. Come back shortly."
 
 
 def is_journey(scope: Mapping[str, Any]) -> bool:
-    return str(scope["path"]).startswith("/v1/journeys/")
+    """Whether a contact waits for the answer. The other calls of Journey Builder are an administrator's, who is better told."""
+    path = str(scope["path"])
+    return path == EXECUTE or (path.startswith(PREFIX) and path not in OPEN and path != ACTIVITIES)
 
 
-def answer_journey(path: str, status: str) -> Response:
+def answer_journey(scope: Mapping[str, Any], status: str) -> Response:
     """The branch `fallback`, with 200: anything else would throw the contact out of the journey."""
-    audience, _, user_id = path.removeprefix("/v1/journeys/").partition("/")
-    body = JourneyBody(audience=audience, user_id=user_id, branch="fallback", fallback=True, status=status)
-    return Response(body.model_dump_json(), media_type="application/json")
+    path = str(scope["path"])
+    body = {"branchResult": "fallback", "status": status} if path == EXECUTE else refused(path, scope["query_string"], status)
+    return Response(to_json(body), media_type="application/json")
 
 
 class Limited:
@@ -104,15 +108,17 @@ class Bucket:
 
 def is_quick(scope: Scope) -> bool:
     """Whether a request is a look-up, which takes no thread and well under a millisecond."""
+    if is_journey(scope):
+        return True
     if scope["method"] == "GET":
-        return scope["path"].startswith(QUICK) and (not scope["query_string"] or is_journey(scope))
+        return scope["path"].startswith(QUICK) and not scope["query_string"]
     return bool(scope["path"].endswith(":vector"))
 
 
 async def _refuse(status: str, words: str, wait: float, scope: Scope, receive: Receive, send: Send) -> None:
     REFUSED.labels(status.lower()).inc()
     if is_journey(scope):
-        return await answer_journey(scope["path"], status)(scope, receive, send)
+        return await answer_journey(scope, status)(scope, receive, send)
     answer = problem(429, status.lower(), words)
     answer.headers["Retry-After"] = str(math.ceil(wait))
     return await answer(scope, receive, send)

@@ -13,9 +13,11 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from features.errors import EncoreError, NoRelease, UnknownName
-from serving.audience import InvalidRule
+from serving.audiences.rules import InvalidRule
 from serving.border.idempotency import IdempotencyKeyInUse, IdempotencyKeyReused
+from serving.campaigns.plan import InvalidCampaign, NoReport
 from serving.events import UnusableEvents
+from serving.journeys.token import NotSigned
 from serving.ledger import LedgerUnavailable, NameTaken
 from serving.schemas import Problem
 from serving.schemas import Request as Body
@@ -29,8 +31,11 @@ STATUS: dict[type[EncoreError], int] = {
     IdempotencyKeyInUse: 409,
     IdempotencyKeyReused: 422,
     InvalidRule: 422,
+    InvalidCampaign: 422,
+    NoReport: 404,
     NoRelease: 503,
     LedgerUnavailable: 503,
+    NotSigned: 401,
 }
 RETRY_AFTER = {503: "30", 429: "1"}
 
@@ -60,7 +65,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(EncoreError)
     async def domain(request: Request, error: EncoreError) -> Response:
         status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
-        answer = problem(status, _kind(type(error)), _words(error))
+        answer = problem(status, _kind(type(error)), _words(error), _mistakes(error))
         if isinstance(error, IdempotencyKeyInUse):
             answer.headers["Retry-After"] = "1"
         return answer
@@ -81,8 +86,14 @@ def install(app: FastAPI) -> None:
 
 
 def _words(error: EncoreError) -> str:
-    # Not the name that is unknown: it came from a path, which may hold personal data.
+    # Not the name that is unknown: it came from a path, which may hold personal data. A rule's mistakes are told one by one.
+    if isinstance(error, InvalidRule) and error.mistakes:
+        return str(error).partition("\n")[0]
     return str(error).replace(f" '{error.seen}'", "", 1) if isinstance(error, UnknownName) else str(error)
+
+
+def _mistakes(error: EncoreError) -> list[dict[str, Any]] | None:
+    return [{"at": one.at, "problem": one.public} for one in error.mistakes][:50] if isinstance(error, InvalidRule) else None
 
 
 def _place(found: dict[str, Any]) -> str:

@@ -61,6 +61,11 @@ def all_tables() -> sa.MetaData:
     # To be looked at costs them nothing while the ledger is current.
     from serving import jobs, orders  # noqa: F401
     from serving.border import idempotency, keys  # noqa: F401
+    from serving.campaigns import store  # noqa: F401
+    from serving.destinations import store as export_store  # noqa: F401
+    from serving.journeys import activities  # noqa: F401
+    from serving.privacy import audit, register  # noqa: F401
+    from serving.quality import store as quality_store  # noqa: F401
 
     return METADATA
 

@@ -22,9 +22,14 @@ async def post_events(
     request: EventsRequest,
     posted: Annotated[PostedEvents, Depends(_posted)],
 ) -> Response:
-    """What the model says of somebody who did these things and nothing else: a new visitor, or a user whose whole history you post.
+    """What the model says of somebody who did these things: a new visitor, or a user of the release, to whose stored history they are added.
+
+    Post what happened since the date of the release (`as_of` in `/v1/models`), such as today's visit. What the stored history has already is
+    left out and counted as `stored`. Cancellations of stored orders and corrections of them by `event_id` are worked in. With
+    `complete_history: true` nothing stored is added: the events are all that the user ever did.
 
     Features know what is before a midnight in the shop's zone; the default is the next one, so that today counts. The vector is the one that a
-    snapshot of that date would hold, judged by what was normal in the shop when the release was made.
+    snapshot of that date would hold, judged by what was normal in the shop when the release was made. Who the prediction is not about is
+    `NOT_ELIGIBLE`, such as somebody with one order for a prediction of repeat buyers; of whom nothing may be said, `SUPPRESSED`.
     """
     return Response(await run_in_threadpool(posted.score, task, request), media_type="application/json")

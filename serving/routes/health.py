@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from serving.border.auth import Keyring
 from serving.current import Current
 from serving.metrics import exposition
 from serving.routes.parts import CurrentPart, KeyringPart
@@ -23,10 +24,7 @@ async def live() -> HealthBody:
 async def ready(current: CurrentPart, keyring: KeyringPart, request: Request, response: Response) -> HealthBody:
     """200 when a release is in service, with the status `stale` once its scores have expired. 503 with the reason when there is none (`no_model`),
     when its scores are older than the hard limit (`too_old`; they are given all the same), or when keys are needed that nobody knows."""
-    body = _health(current, request.app.state.hard_limit)
-    body.keys = keyring.state
-    if body.keys == "unknown":
-        body.status, body.reason = "not ready", "keys_unknown"
+    body = health_of(current, keyring, request.app.state.hard_limit)
     if body.status == "not ready":
         response.status_code = 503
         response.headers["Retry-After"] = "30"
@@ -34,14 +32,24 @@ async def ready(current: CurrentPart, keyring: KeyringPart, request: Request, re
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
-async def metrics(current: CurrentPart) -> Response:
-    """Requests and latencies by route; scores by status and version; ages of features, scores and models; swaps, refused releases, lost log lines."""
-    return Response(exposition(current), media_type=CONTENT_TYPE_LATEST)
+async def metrics(current: CurrentPart, request: Request) -> Response:
+    """Requests and latencies by route; scores by status and version; ages of features, scores and models; swaps, refused releases, lost log lines; realised
+    quality, expectation and alerts of each prediction as `encore quality` last found them."""
+    return Response(exposition(current, request.app.state.quality_gauges), media_type=CONTENT_TYPE_LATEST)
 
 
 # Some load balancers probe with HEAD.
 router.add_api_route("/health/live", live, methods=["HEAD"], include_in_schema=False)
 router.add_api_route("/health/ready", ready, methods=["HEAD"], include_in_schema=False)
+
+
+def health_of(current: Current, keyring: Keyring, hard_limit: timedelta) -> HealthBody:
+    """What every page that tells of readiness says."""
+    body = _health(current, hard_limit)
+    body.keys = keyring.state
+    if body.keys == "unknown":
+        body.status, body.reason = "not ready", "keys_unknown"
+    return body
 
 
 def _health(current: Current, hard_limit: timedelta) -> HealthBody:

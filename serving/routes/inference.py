@@ -12,7 +12,8 @@ from starlette.concurrency import run_in_threadpool
 from features.errors import NoRelease, UnknownName
 from serving.border.problems import documented
 from serving.inference import BadInference, infer, metadata
-from serving.routes.parts import CurrentPart
+from serving.routes.health import health_of
+from serving.routes.parts import CurrentPart, KeyringPart
 from serving.scorer import Scorer
 
 BINARY = "Tensors in binary are not read here: send their data as JSON (with tritonclient: binary_data=False)."
@@ -121,9 +122,10 @@ async def get_live() -> LiveBody:
 
 
 @router.get("/health/ready", summary="Can it score? (V2)", response_model=ReadyBody, responses={503: {"model": ReadyBody}})
-async def get_ready(current: CurrentPart) -> Response:
-    """200 when a release is in service; 503 when there is none."""
-    is_ready = current.loaded is not None
+async def get_ready(current: CurrentPart, keyring: KeyringPart, request: Request) -> Response:
+    """200 when a release is in service; 503 when there is none, and whenever `/health/ready` says so: its scores are older than the hard
+    limit, or keys are needed that nobody knows."""
+    is_ready = health_of(current, keyring, request.app.state.hard_limit).status != "not ready"
     return JSONResponse({"ready": is_ready}, 200 if is_ready else 503, headers={} if is_ready else {"Retry-After": "30"})
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Path, Query, Response
 
 from features.errors import UnknownName
-from serving.audience import ranked
+from serving.audiences.ranking import ranked
 from serving.border.once import OnceRoute, once
 from serving.border.problems import RESPONSES, documented
 from serving.current import Current

@@ -11,6 +11,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from serving.border.auth import Keyring
 from serving.border.headers import conditional
 from serving.current import Current
+from serving.journeys.ask import Journeys
 from serving.ledger import Ledger
 from serving.score_json import Answers
 from serving.scorer import Scorer
@@ -71,8 +72,13 @@ async def _keyring(request: Request) -> Keyring:
     return cast(Keyring, request.app.state.keyring)
 
 
+async def _journeys(request: Request) -> Journeys:
+    return cast(Journeys, request.app.state.journeys)
+
+
 CurrentPart = Annotated[Current, Depends(_current)]
 ScorerPart = Annotated[Scorer, Depends(_scorer)]
 LedgerPart = Annotated[Ledger, Depends(_ledger)]
 KeyringPart = Annotated[Keyring, Depends(_keyring)]
+JourneysPart = Annotated[Journeys, Depends(_journeys)]
 AnswersPart = Annotated[Answers, Depends(_answers)]

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.workspace import Workspace
-from serving.audience import InvalidRule, Rule, cut
+from serving.audiences.cut import cut
+from serving.audiences.rules import SETTINGS, InvalidRule, Rule
 from serving.destinations.files import write_csv
 from serving.jobs import Jobs
 from serving.ledger import Ledger
@@ -107,10 +108,10 @@ def test_a_look_alike_promises_no_conversions_and_cannot_be_cut_by_probability(r
 @pytest.mark.parametrize(
     "cuts", [{}, {"top_n": 1, "top_percent": 1}, {"top_n": 1, "min_probability": 0.1}, {"top_n": 1, "top_percent": 1, "min_probability": 0}]
 )
-def test_exactly_one_cut_must_be_given(client, cuts):
+def test_exactly_one_cut_of_a_ranking_must_be_given(client, cuts):
     refused = client.post(PATH, {"task": "churn", **cuts})
     assert (refused.status, refused.headers["content-type"]) == (422, "application/problem+json")
-    assert refused.json["errors"][0]["problem"] == f"give exactly one of top_n, top_percent, min_probability; {len(cuts)} were given"
+    assert refused.json["errors"][0]["problem"] == f"give one cut of {', '.join(SETTINGS)}; {len(cuts)} were given"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import content_type_conformance, response_headers_conformance, response_schema_conformance, status_code_conformance
 
 from serving.border.keys import create_key
+from serving.journeys.activity import OPEN
 from serving.ledger import Ledger
 
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance, response_headers_conformance]
@@ -45,7 +46,7 @@ def explore(client, state, examples):
             assert answer.status_code < 500 or (state == "no release" and unavailable)
             assert answer.headers["x-request-id"]
             if state == "only for keys":
-                assert answer.status_code in (200, 401)
+                assert answer.status_code in (200, 401) or case.path in OPEN  # Journey Builder's, which sends a token, and is not set up here
 
         answers_as_described()
     return len(operations)
@@ -103,7 +104,8 @@ def test_operations_have_names_for_programs_and_words_for_people(described):
 
 
 def test_what_creates_something_takes_an_idempotency_key_and_says_what_it_may_answer(described):
-    creating = {"/v1/audiences", "/v1/audiences/{key}/exports", "/v1/lookalikes", "/v1/lookalikes/{name}/refresh"}
+    creating = {"/v1/audiences", "/v1/audiences/{key}/exports", "/v1/lookalikes", "/v1/lookalikes/{name}/refresh", "/v1/privacy/requests"}
+    creating |= {"/v1/campaigns", "/v1/campaigns/{key}/enrolments", "/v1/campaigns/{key}/reports", "/v1/campaigns/{key}/stop"}
     taking = {
         path
         for path, operations in described["paths"].items()

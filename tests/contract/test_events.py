@@ -92,7 +92,7 @@ def test_the_vector_is_the_snapshots_to_the_bit_in_whatever_order_and_with_whate
         place = snapshot.user_ids.get_loc(user)
         assert bits(found.values.values()) == snapshot.matrix(snapshot.feature_names)[place].tobytes()
         assert found.stage == snapshot.table["stage"][place].as_py()
-        assert found.used + found.ignored == len(events)
+        assert (0 < found.used <= len(events), found.stored, found.unresolved) == (True, 0, 0)
         assert len(snapshot.feature_names) > 150
 
 
@@ -266,24 +266,80 @@ def test_null_is_nothing_said(client):
     assert said.json["vector"] == client.post(PATH, {"events": [GOOD], "vector": True}).json["vector"]
 
 
-def test_a_known_users_events_are_scored_only_as_a_whole_history(client, published):
-    known = published.snapshot.user_ids[0]
-    refused = client.post(PATH, {"events": [GOOD], "user_id": known})
-    assert (refused.status, refused.json["type"]) == (422, "urn:encore:problem:unusable-events")
-    assert "complete_history" in refused.json["detail"]
-    whole = client.post(PATH, {"events": [GOOD], "user_id": known, "complete_history": True})
-    assert (whole.status, whole.json["user_id"], whole.json["history"]) == (200, known, "posted")
-    assert client.post(PATH, {"events": [GOOD], "user_id": "somebody new"}).json["user_id"] == "somebody new"
+def test_a_known_users_events_are_added_to_what_is_stored_unless_they_are_all_of_it(client, published):
+    known, release = published.snapshot.user_ids[0], client.app.state.current.scorer.release
+    until = release.manifest["as_of"]
+    body = {
+        "events": [{**GOOD, "occurred_at": f"{until}T12:00:00Z"}],
+        "user_id": known,
+        "vector": True,
+        "as_of": str(date.fromisoformat(until) + timedelta(days=1)),
+    }
+    added = client.post(PATH, body).json
+    assert (added["history"], added["stored_until"], added["used"], added["stored"], added["status"]) == ("stored", until, 1, 0, "OK")
+    assert added["vector"]["orders_recency"] == 1
+    whole = client.post(PATH, {**body, "complete_history": True}).json
+    assert (whole["history"], whole["stored_until"], whole["user_id"]) == ("posted", None, known)
+    assert whole["vector"] != added["vector"]
+    early = client.post(PATH, {**body, "as_of": str(date.fromisoformat(until) - timedelta(days=1))})
+    assert (early.status, until in early.json["detail"], "complete_history" in early.json["detail"]) == (422, True, True)
+    unknown = client.post(PATH, {"events": [GOOD], "user_id": "somebody new"}).json
+    assert (unknown["user_id"], unknown["history"]) == ("somebody new", "posted")
     for odd in ("", "tab\t", "x" * 300, "\ud800"):
         answer = client.post(PATH, {"events": [GOOD], "user_id": odd})
         assert answer.status == 422
+
+
+@pytest.mark.parametrize(
+    ("task", "days", "status"),
+    [
+        ("repeat_order", (1,), "NOT_ELIGIBLE"),
+        ("repeat_order", (1, 5), "OK"),
+        ("churn", (1,), "OK"),
+        ("lookalike", (1,), "OK"),
+    ],
+)
+def test_whom_a_prediction_is_not_about_is_not_eligible(client, task, days, status):
+    body = {"events": [order(day, order_id=str(day)) for day in days], "as_of": "2024-05-21", "vector": True, "reasons": True}
+    answer = client.post(f"/v1/scores/{task}:events", body).json
+    assert (answer["status"], answer["eligible"], answer["score"] is None, answer["band"] is None) == (status, status == "OK", status != "OK", status != "OK")
+    assert answer["vector"]
+    EventsBody.model_validate(answer)
+    later = client.post(f"/v1/scores/{task}:events", {**body, "as_of": "2025-09-01"}).json  # nobody of them bought in the last year
+    assert (later["status"], later["probability"], later["reasons"]) == ("NOT_ELIGIBLE", None, None)
+
+
+def test_a_stored_user_may_become_eligible_by_what_is_posted(client, published):
+    """A user with one order is not asked about by repeat_order, until a second one is posted."""
+    frame, release = published.snapshot.frame, client.app.state.current.scorer.release
+    user = frame.index[(frame["orders_count"] == 1) & (frame["orders_recency"] < 300)][0]
+    until = date.fromisoformat(release.manifest["as_of"])
+    body = {"user_id": user, "as_of": str(until + timedelta(days=1))}
+    assert client.get(f"/v1/scores/repeat_order/{user}").json["status"] == "NOT_ELIGIBLE"
+    visit, bought = ({"event": event, "occurred_at": f"{until}T09:00:00Z"} for event in ("page_view", "order"))
+    seen = [client.post("/v1/scores/repeat_order:events", {**body, "events": events}).json for events in ([visit], [visit, bought])]
+    assert [(answer["status"], answer["stage"], answer["history"]) for answer in seen] == [("NOT_ELIGIBLE", "second", "stored"), ("OK", "repeat", "stored")]
+
+
+def test_a_vector_is_asked_the_same_where_it_says_enough(client):
+    path, orders = "/v1/scores/repeat_order:vector", {"orders_count": 1, "orders_recency": 10}
+    answers = [client.post(path, {"features": features}).json for features in (orders, {**orders, "orders_count": 2}, {"orders_recency": 10})]
+    assert [(answer["status"], answer["eligible"], answer["score"] is None) for answer in answers] == [
+        ("NOT_ELIGIBLE", False, True),
+        ("OK", True, False),
+        ("OK", None, False),
+    ]
+    assert client.post(path, {"features": {"orders_cuont": 1}}).status == 422
 
 
 def test_nothing_is_said_of_a_suppressed_user(client, published, serve, releases, tmp_path):
     user = published.snapshot.user_ids[3]
     write_tombstones(releases, {tombstone(user.encode()): "suppressed"})
     answer = serve(releases, tmp_path).post(PATH, {"events": [GOOD], "user_id": user, "complete_history": True})
-    assert (answer.status, answer.json["detail"]) == (422, "This user is kept out on purpose.")
+    said = {name: value for name, value in answer.json.items() if value is not None}
+    assert (answer.status, said["status"], said["history"], said["used"]) == (200, "SUPPRESSED", "none", 0)
+    assert not {"score", "probability", "vector", "stage", "percentile", "eligible"} & {*said}
+    EventsBody.model_validate(answer.json)
 
 
 def test_amounts_in_another_currency_are_refused(client):

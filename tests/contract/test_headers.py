@@ -55,7 +55,7 @@ def test_no_cache_keeps_a_score_beyond_its_expiry_nor_a_minute(published, serve,
 
 
 @pytest.mark.parametrize(
-    "target", ["/v1/models", "/v1/audiences", "/v1/journeys/churn/user-000001", "/health/ready", "/metrics", "/nowhere", "/v1/scores/none/u"]
+    "target", ["/v1/models", "/v1/audiences", "/v1/journeys/none/user-000001", "/health/ready", "/metrics", "/nowhere", "/v1/scores/none/u"]
 )
 def test_nobody_keeps_other_answers(client, target):
     assert client.get(target).headers["cache-control"] == "no-store"

@@ -118,8 +118,34 @@ def test_a_part_that_was_changed_is_made_again_and_no_other(scorer, tmp_path, by
     (run.folder / "part-00002.parquet").write_bytes(b"PAR1")
     (run.folder / "part-00004.parquet").unlink()
     after = lay(score_run(scorer, tmp_path).folder)
-    assert {name for name in after if after[name][:2] != before[name][:2]} == {"part-00002.parquet", "part-00004.parquet", "run.json"}
+    assert {name for name in after if after[name][:2] != before[name][:2]} == {"part-00002.parquet", "part-00004.parquet"}
     assert {name: content for name, (*_, content) in after.items()} == {name: content for name, (*_, content) in before.items()}
+
+
+def test_a_run_that_is_done_is_not_replaced_by_other_bytes(scorer, tmp_path, by_fifty, monkeypatch):
+    """A part was lost, and this Encore scores otherwise: the run stays what was served, and says that a part is missing."""
+    run = score_run(scorer, tmp_path)
+    before = lay(run.folder)
+    (run.folder / "part-00002.parquet").unlink()
+    write = runs.write_part
+    monkeypatch.setattr(runs, "write_part", lambda scorer, run, part: write(scorer, runs.Run(run.folder, run.tasks[:1]), part))
+    with pytest.raises(runs.RunChanged, match="gave other bytes than those that were served"):
+        score_run(scorer, tmp_path)
+    assert lay(run.folder) == {name: found for name, found in before.items() if name != "part-00002.parquet"}
+
+
+def test_an_erasure_that_was_killed_between_part_and_manifest_is_ended_by_the_next(scorer, tmp_path, by_fifty, monkeypatch):
+    run = score_run(scorer, tmp_path)
+    gone = pa.array(pq.read_table(run.folder / "part-00001.parquet")["user_id"].to_pylist()[:1])
+    rows = sum(pa.compute.is_in(pq.read_table(part)["user_id"], gone).to_pylist().count(True) for part in run.folder.glob("part-*"))
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(runs, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        runs.without_users(run.folder, lambda users: pa.compute.is_in(users, gone))
+    assert runs.without_users(run.folder, lambda users: pa.compute.is_in(users, gone)) == rows
+    told = json.loads((run.folder / "run.json").read_bytes())
+    assert told["erased"] == rows
+    assert [part["sha256"] for part in told["parts"]] == [sha256_of(run.folder / part["file"]) for part in told["parts"]]
+    assert runs.without_users(run.folder, lambda users: pa.compute.is_in(users, gone)) == 0
 
 
 def test_a_run_that_is_killed_keeps_its_parts_and_ends_with_the_bytes_of_one_that_was_not(published, scorer, tmp_path, by_fifty):

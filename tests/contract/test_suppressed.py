@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import encore
 from features import identity
+from features.files import digest_of
 from features.workspace import Workspace, open_workspace
 from serving import commands
 from serving.ledger import Ledger
@@ -55,7 +56,7 @@ def service(releases, serve, tmp_path, ann, bob):
     client = serve(releases, tmp_path)
     assert client.post("/v1/audiences", {"task": "churn", "top_percent": 100, "name": "all"}).status == 201
     assert client.get(f"/v1/journeys/all/{ann}").json["branch"] == "in"
-    write_tombstones(releases, {tombstone(ann.encode()): "suppressed", tombstone(bob.encode()): "deleted"})
+    write_tombstones(releases, {tombstone(ann.encode()): "no_profiling", tombstone(bob.encode()): "deleted"})
     client.app.state.current.refresh()
     return client
 
@@ -135,7 +136,7 @@ def test_somebody_who_is_in_no_snapshot_is_known_to_be_suppressed(service, relea
 
 
 def test_a_list_that_vanishes_or_is_damaged_takes_nobody_back_and_no_new_service_answers_from_a_damaged_one(service, releases, serve, tmp_path, ann):
-    (releases / FILE).write_text((releases / FILE).read_text().replace("suppressed", "deleted"))
+    (releases / FILE).write_text((releases / FILE).read_text().replace("no_profiling", "deleted"))
     service.app.state.current.refresh()
     assert {status for status, *_ in statuses(service, ann)} == {"SUPPRESSED"}
     assert "encore publish" in service.get("/health/ready").json["failure"]
@@ -158,9 +159,15 @@ def test_tombstones_count_though_the_pointer_names_a_release_that_is_refused(ser
 def test_the_list_only_grows_and_nobody_who_was_deleted_becomes_suppressed(tmp_path):
     one, two = tombstone(b"ann@shop"), tombstone(b"bob@shop")
     assert write_tombstones(tmp_path, {one: "deleted"}) == 1
-    assert write_tombstones(tmp_path, {one: "suppressed", two: "suppressed"}) == 2
-    assert read_tombstones(tmp_path) == {one: "deleted", two: "suppressed"}
+    assert write_tombstones(tmp_path, {one: "no_marketing", two: "no_profiling"}) == 2
+    assert read_tombstones(tmp_path) == {one: "deleted", two: "no_profiling"}
     assert b"@shop" not in (tmp_path / FILE).read_bytes()
+
+
+def test_what_an_older_list_calls_suppressed_is_no_profiling(tmp_path):
+    older = {tombstone(b"u"): "suppressed"}
+    (tmp_path / FILE).write_text(json.dumps({"tombstones": older, "sha256": digest_of(older)}))
+    assert read_tombstones(tmp_path) == {tombstone(b"u"): "no_profiling"}
 
 
 @pytest.mark.parametrize("user", ["u", "", "顾客", "a b", "x" * 256])
@@ -192,14 +199,15 @@ def test_the_commands_reach_the_service_and_the_next_release(small_workspace, se
     def told():
         return [client.get(f"/v1/scores/repeat_order/{user}").json["status"] for user in (ann, bob, carl)]
 
-    assert (told(), client.get("/health/ready").json["release"]) == (["SUPPRESSED", "NOT_FOUND", "OK"], release.id)
+    served = load_release(root / "releases" / client.get("/health/ready").json["release"])
+    assert (told(), served.manifest["formerly"]) == (["SUPPRESSED", "NOT_FOUND", "OK"], [release.id])  # without bob's row
 
     made = publish(open_workspace(root))
     client.app.state.current.refresh()
     assert (told(), client.get("/health/ready").json["release"], made != release.id) == (["SUPPRESSED", "NOT_FOUND", "OK"], made, True)
     now = load_release(root / "releases" / made)
     assert len(now.users) == len(release.users) - 2
-    assert {*json.loads((root / "releases" / made / FILE).read_bytes())["tombstones"].values()} == {"suppressed", "deleted"}
+    assert {*json.loads((root / "releases" / made / FILE).read_bytes())["tombstones"].values()} == {"no_profiling", "deleted"}
     assert {*now.labels} >= {"layers_layer", "layers_rfm_group"}
 
     (root / "releases" / FILE).unlink()  # the release still knows what was known when it was made

@@ -17,8 +17,9 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.py"))
 SHOWN = {
     "01_first_look": ("beats rule", "largest difference **0**", "NOT_FOUND"),
     "02_models": ("champion", "recency rule", "in_the_best_tenth", "rank correlation **", "beats bgnbd", "shuffled labels", "is champion"),
+    "04_did_the_campaign_work": ("kept out by lot", "The campaign added", "treated, did not open", "No effect is shown", "Interim", "smallest rise"),
 }
-PICTURES = {"01_first_look": 1, "02_models": 4}
+PICTURES = {"01_first_look": 1, "02_models": 4, "04_did_the_campaign_work": 2}
 LOGIC = (ast.FunctionDef, ast.ClassDef, ast.For, ast.While, ast.If, ast.Try)
 
 

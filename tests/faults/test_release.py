@@ -93,7 +93,7 @@ def test_one_changed_digit_of_a_leaf_is_refused(release, closed_to_lightgbm):
         load_release(release)
 
 
-@pytest.mark.parametrize("name", ["snapshot.arrow", "scores/churn.arrow", "bundles/churn/bundle.json"])
+@pytest.mark.parametrize("name", ["snapshot.arrow", "scores/churn.arrow", "bundles/churn/bundle.json", "histories.arrow", "history_words.arrow"])
 @pytest.mark.parametrize("place", [0.0, 0.3, 0.7, 0.999])
 def test_one_flipped_bit_of_any_file_is_refused(release, name, place, closed_to_lightgbm):
     """F4, F5."""
@@ -104,7 +104,7 @@ def test_one_flipped_bit_of_any_file_is_refused(release, name, place, closed_to_
         load_release(release)
 
 
-@pytest.mark.parametrize("name", ["snapshot.arrow", "scores/churn.arrow", "bundles/churn/bundle.json", TREES, "release.json"])
+@pytest.mark.parametrize("name", ["snapshot.arrow", "scores/churn.arrow", "bundles/churn/bundle.json", "histories.arrow", TREES, "release.json"])
 def test_a_missing_file_is_refused_by_name(release, name):
     """F4, F5."""
     (release / name).unlink()
@@ -141,6 +141,20 @@ def test_a_torn_release_is_not_taken_up_and_the_old_one_answers_on(releases, pub
 
 
 # --- F6: a model of other features ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["histories.arrow", "history_words.arrow"])
+def test_torn_histories_are_not_taken_up_and_the_old_release_answers_on(releases, published, serve, tmp_path, name):
+    """F4."""
+    point_to(releases, published.first)
+    client = serve(releases, tmp_path)
+    path = releases / published.second / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    point_to(releases, published.second)
+    client.app.state.current.refresh()
+    answer = client.get(f"/v1/scores/churn/{published.snapshot.user_ids[0]}")
+    assert (answer.status, answer.json["release"]) == (200, published.first)
+    assert f"'{name}' is missing or was changed" in client.app.state.current.failure
 
 
 def test_a_model_whose_features_the_snapshot_lacks_is_refused_with_their_names(releases, published):

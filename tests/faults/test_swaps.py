@@ -167,3 +167,15 @@ def test_workers_take_up_releases_and_tombstones_are_replaced_when_they_die_and_
         assert not [pid for pid in ours if Path(f"/proc/{pid}").exists()]
         with pytest.raises(OSError):
             call(port, "GET", "/health/live")
+
+
+def test_workers_of_a_killed_supervisor_end_and_leave_the_port(releases):
+    with serving(releases.parent, workers=2) as (process, port):
+        ours = until(lambda: children(process))
+        assert len(ours) == 2
+        process.kill()
+        process.wait()
+        until(lambda: not [pid for pid in ours if Path(f"/proc/{pid}").exists()], 30)
+        with socket.socket() as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind(("127.0.0.1", port))

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from features.errors import NoUsableData, UnknownName
 from features.files import parquet_bytes, read_json, write_bytes, write_json
 from features.logs import log
+from features.tombstones import LIFTED, read_tombstones, tombstone
 from features.workspace import Workspace
 from training.blend import Vector
 from training.lookalike.reach import Dial, ranked, refreshed
@@ -58,6 +59,8 @@ def keep_audience(
         UnknownName: the seed was deleted meanwhile.
     """
     root = seeds_folder(workspace)
+    some = may_be_marketed_to(workspace, users)
+    users, scores = users[some], scores[some]
     best_first = ranked(users, scores)
     of = dict(zip((str(user) for user in users), scores.tolist(), strict=True))
     with changing(root):
@@ -76,6 +79,12 @@ def keep_audience(
             write_bytes(path, content)
         _prune(workspace, name, as_of)
     return read_audience(workspace, name, as_of), best_first
+
+
+def may_be_marketed_to(workspace: Workspace, users: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
+    """Whether each user may be in an audience: not of whom the shop was told to send nothing."""
+    listed = {mark for mark, kind in read_tombstones(workspace.releases).items() if kind != LIFTED}
+    return np.array([tombstone(str(user)) not in listed for user in users], np.bool_) if listed else np.ones(len(users), np.bool_)
 
 
 def read_audience(workspace: Workspace, name: str, as_of: date | None = None) -> Audience:

@@ -185,14 +185,6 @@ def forget(name: Name, workspace: WorkspaceOption = None) -> None:
     log.info("deleted", extra={"facts": {"seed": name}})
 
 
-def erase_from_seeds(workspace: Workspace) -> dict[str, int]:
-    """Erase users who were deleted from the shop from every seed and every audience made of one."""
-    from training.lookalike.seed_store import erase_buried
-
-    tombstones = workspace.log(workspace.shop()).manifest["tombstones"]
-    return {"erased_from_seeds": sum(erase_buried(workspace.root / "seeds", [mark for mark, kind in tombstones.items() if kind == "deleted"]).values())}
-
-
 def _against(text: str | None) -> Against | None:
     if text is None:
         return None

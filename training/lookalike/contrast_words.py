@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from features.rates import DIGITS
+from features.vocabulary import DIGITS
 
 PLAIN = ("count", "ratio", "level", "points", "declared value", "nats")  # units that say nothing beside a number
 OTHER = "any other"  # the words of a label that are too many to name

@@ -25,6 +25,7 @@ from features.tiles import Tiles
 from features.workspace import Workspace
 from training.blend import Vector
 from training.bundle import Bundle
+from training.eligible import eligible
 from training.evidence import importance
 from training.examples import Examples
 from training.lookalike.afterwards import afterwards
@@ -82,7 +83,7 @@ def task_of(seed: Seed) -> Task:
     return Task(
         name=f"{PREFIX}{seed.name}",
         question=f"How much does this customer resemble the seed '{seed.name}' ({seed.how['words']})?",
-        eligible=lambda users, window: users["orders_count"] >= 0,
+        eligible=eligible(),
         eligible_in_words=f"{seed.how['candidates'] or 'everybody known'}, not in the seed",
         horizon=lambda cycle: 0,
         rule_in_words="RFM rule",

@@ -10,12 +10,14 @@ from hashlib import sha256
 from features.identity import tombstone
 from features.snapshot import Snapshot
 from features.tiles import Tiles
+from features.tombstones import DELETED, NO_PROFILING
 
 EXAMPLES = 5  # of unknown ids, in a message
 NO_ADDRESSES = (
     "The log holds no e-mail addresses: addresses and hashes are found where the id is the address or its SHA-256 hash, as it is for Shopify and for guests of "
     "WooCommerce, or where they are hashes of the ids. Otherwise give the shop's own ids"
 )
+WHY = {NO_PROFILING: "suppressed", DELETED: "deleted"}  # why an id is in no snapshot
 HASH = re.compile(r"[0-9a-fA-F]{64}")
 POINTED = re.compile(r"(\d+)\.0+")  # 123.0: a whole number that went through a spreadsheet or a table with gaps
 
@@ -90,7 +92,7 @@ def _missed(
     """Why an id is not in the snapshot; counts it."""
     name = by_hash.get(_hash_of(text), text)
     marks = (tombstone(name), tombstone(owners.get(name, name)), text.lower())
-    kind = next((tombstones[mark] for mark in marks if mark in tombstones), None)
+    kind = next((WHY[tombstones[mark]] for mark in marks if mark in tombstones), None)
     why = kind or ("later" if name in everybody or name in owners else "unknown")
     counts[why] += 1
     return why

@@ -1,12 +1,13 @@
 """Coupon response: will a customer who receives a campaign redeem a coupon of it?"""
 
+from training.eligible import eligible
 from training.outcomes import redeemed_offer
 from training.task import Task
 
 COUPON_RESPONSE = Task(
     name="coupon_response",
     question="If this customer receives a campaign, will they redeem a coupon of it within {horizon} days?",
-    eligible=lambda users, window: users["orders_recency"] <= 365,
+    eligible=eligible({"feature": "orders_recency", "at_most": 365}),
     eligible_in_words="a valid order in the last 365 days",
     outcome=redeemed_offer,
     horizon=lambda cycle: 60,  # the validity of most offers

@@ -1,12 +1,13 @@
 """Second order (1 -> 2): will a new customer come back?"""
 
+from training.eligible import eligible
 from training.outcomes import ordered
 from training.task import Task
 
 SECOND_ORDER = Task(
     name="second_order",
     question="Will this customer place a second order within {horizon} days?",
-    eligible=lambda users, window: (users["orders_count"] == 1) & (users["orders_recency"] <= 180),
+    eligible=eligible({"feature": "orders_count", "is": 1}, {"feature": "orders_recency", "at_most": 180}),
     eligible_in_words="exactly one valid order, placed in the last 180 days",
     outcome=ordered,
     bgnbd=True,

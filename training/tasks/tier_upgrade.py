@@ -1,12 +1,13 @@
 """Tier upgrade: will a member rise to a higher level?"""
 
+from training.eligible import HIGHEST, eligible
 from training.outcomes import rose
 from training.task import Task
 
 TIER_UPGRADE = Task(
     name="tier_upgrade",
     question="Will this member rise to a higher level within {horizon} days?",
-    eligible=lambda users, window: users["membership_tier"].notna() & (users["membership_tier"] < users["membership_tier"].max()),
+    eligible=eligible({"feature": "membership_tier", "known": True}, exclude=({"feature": "membership_tier", "at_least": HIGHEST},)),
     eligible_in_words="members below the top level",
     outcome=rose,
     horizon=lambda cycle: 30,

@@ -1,12 +1,13 @@
 """Uplift: whom does a campaign make order who would not have ordered anyway?"""
 
+from training.eligible import eligible
 from training.outcomes import ordered
 from training.task import Task
 
 UPLIFT = Task(
     name="uplift",
     question="By how much does a campaign raise this customer's chance of an order within {horizon} days?",
-    eligible=lambda users, window: users["activity_recency"].notna() | users["orders_recency"].notna(),
+    eligible=eligible({"any": [{"feature": "activity_recency", "known": True}, {"feature": "orders_recency", "known": True}]}),
     eligible_in_words="everybody with an order or a visit",
     outcome=ordered,
     kind="effect",

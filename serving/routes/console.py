@@ -1,0 +1,329 @@
+"""The console over HTTP: pages, their files, signing in and out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlencode
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.concurrency import run_in_threadpool
+
+from features.errors import EncoreError, NoRelease, UnknownName
+from features.logs import log
+from serving.border.auth import needed_scope
+from serving.border.sessions import COOKIE, HOME, LASTS, back_to, cookie, is_from_here
+from serving.ledger import LedgerUnavailable
+from serving.routes.parts import get_current, get_ledger
+
+if TYPE_CHECKING:
+    from serving.console.told import Told
+
+router = APIRouter(prefix="/console", include_in_schema=False)
+
+LANGUAGE = "encore_language"
+A_YEAR = 365 * 24 * 3600
+TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+LONGEST_FORM = 10_000  # bytes
+STATUS = {NoRelease: 503, LedgerUnavailable: 503, UnknownName: 404}
+
+
+class Page:
+    """One request for a page: its language, and how it is answered. What draws is loaded with the first page that somebody looks at."""
+
+    def __init__(self, request: Request) -> None:
+        from serving.console.words import LANGUAGES, Words, chosen
+
+        self.request = request
+        wanted = request.query_params.get("lang")
+        self.switched = wanted if wanted in LANGUAGES else None
+        headers = request.scope["headers"]
+        self.words = Words(chosen(self.switched or cookie(headers, LANGUAGE), request.headers.get("accept-language", "")))
+
+    @property
+    def is_public(self) -> bool:
+        """Whether it is a page for those who have not signed in: it tells nothing of the shop."""
+        return needed_scope(self.request.url.path) is None
+
+    @property
+    def told(self) -> Told:
+        """The release in service, with what was read of it before.
+
+        Raises:
+            NoRelease: there is none.
+        """
+        from serving.console.told import Told
+
+        state, scorer = self.request.app.state, get_current(self.request).scorer
+        known: Told | None = getattr(state, "told", None)
+        if known is None or known.scorer is not scorer:
+            known = state.told = Told(get_current(self.request).root, scorer)
+        return known
+
+    @property
+    def told_if_any(self) -> Told | None:
+        return self.told if get_current(self.request).loaded else None
+
+    def answer(self, template: str, status: int = 200, **values: Any) -> Response:
+        """A template's page."""
+        from serving.console.formats import Formats
+        from serving.console.render import render
+
+        told, key = None if self.is_public else self.told_if_any, self.request.scope.get("key")
+        manifest = told.manifest if told else {}
+        formats = Formats(self.words.language, manifest.get("currency", "EUR"), manifest.get("zone", "UTC"))
+        about = {
+            "shop": told.shop_name if told else "",
+            "release": manifest.get("id"),
+            "as_of": manifest.get("as_of"),
+            "users": manifest.get("users"),
+            "scored_at": told.scored_at if told else None,
+            "stale": bool(told and told.scorer.is_stale(_now())),
+            "failure": None if self.is_public else get_current(self.request).failure,
+            "signed_in": key.name if key else None,
+            "here": self.request.url.path,
+            "is_public": self.is_public,
+            "switch": {language: self._with(language) for language in ("en", "zh")},
+        }
+        body = render(template, self.words, formats, about=about, page=template.removesuffix(".html"), **{"one": None, **values})
+        answer = HTMLResponse(body, status, {"Vary": "Accept-Language, Cookie", "Content-Language": self.words.language})
+        if self.switched:
+            answer.set_cookie(LANGUAGE, self.switched, A_YEAR, path=HOME, samesite="strict", httponly=True, secure=self.request.url.scheme == "https")
+        return answer
+
+    def drawn(self, template: str, make: Callable[[Told, Any, Any], Mapping[str, Any] | None], **values: Any) -> Response:
+        """A page of the release in service: what `make` says of it (release, words, formats), or in words why there is nothing to say."""
+        from serving.console.formats import Formats
+
+        try:
+            told = self.told
+            found = make(told, self.words, Formats(self.words.language, told.manifest["currency"], told.manifest["zone"]))
+            return self.answer(template, one=found, **values)
+        except NoRelease:
+            return self.answer("empty.html", 503, key="no_release")
+        except (UnknownName, LedgerUnavailable) as error:
+            key = "not_found" if isinstance(error, UnknownName) else "ledger"
+            return self.answer("empty.html", STATUS[type(error)], key=key)
+        except EncoreError as error:
+            log.error("console", exc_info=error)
+            return self.answer("empty.html", 500, key="fault")
+
+    def _with(self, language: str) -> str:
+        """This very page in another language."""
+        query = [(name, value) for name, value in self.request.query_params.multi_items() if name != "lang"]
+        return f"{self.request.url.path}?{urlencode([*query, ('lang', language)])}"
+
+
+def _now() -> Any:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC)
+
+
+# --- pages ----------------------------------------------------------------------------------------------------------
+
+
+@router.get("")
+def home(request: Request) -> Response:
+    return RedirectResponse(f"{HOME}/audiences", 303)
+
+
+@router.get("/trust")
+def trust(request: Request) -> Response:
+    from serving.console.trust import overview
+
+    return Page(request).drawn("trust.html", lambda told, words, formats: {"cards": overview(told)})
+
+
+@router.get("/trust/{task:any}")
+def trust_one(task: str, request: Request) -> Response:
+    from serving.console.trust import page
+
+    return Page(request).drawn("trust_one.html", lambda told, words, formats: page(told, task, words, formats))
+
+
+@router.get("/why")
+def why(request: Request) -> Response:
+    from serving.console.why import page
+
+    asked = request.query_params.get("of")
+    return Page(request).drawn(
+        "why.html", lambda told, words, formats: {**page(told, asked or [*told.tasks, *told.seeds][0], words, formats), "tasks": [*told.tasks, *told.seeds]}
+    )
+
+
+@router.get("/users")
+def users(request: Request) -> Response:
+    from serving.console import memberships, person
+
+    user_id = request.query_params.get("id", "")
+
+    def make(told: Told, words: Any, formats: Any) -> Mapping[str, Any]:
+        if not user_id:
+            return {"user_id": "", "absent": None, "asked": False}
+        found = person.page(told, user_id, words, formats)
+        audiences = None if found["absent"] else memberships.of(told, get_ledger(request), user_id)
+        return {**found, "asked": True, "audiences": audiences}
+
+    return Page(request).drawn("users.html", make)
+
+
+@router.get("/shop")
+def shop(request: Request) -> Response:
+    from serving.console.shop import page
+
+    return Page(request).drawn("shop.html", page)
+
+
+@router.get("/lookalikes")
+def lookalikes(request: Request) -> Response:
+    from serving.console.lookalikes import overview
+
+    return Page(request).drawn("lookalikes.html", lambda told, words, formats: {"seeds": overview(told)})
+
+
+@router.get("/lookalikes/{task:any}")
+def lookalikes_one(task: str, request: Request) -> Response:
+    from serving.console.lookalikes import page
+
+    return Page(request).drawn("lookalikes_one.html", lambda told, words, formats: page(told, task, words, formats))
+
+
+@router.get("/health")
+def health(request: Request) -> Response:
+    from serving.console.health import page
+
+    asked, current, state = Page(request), get_current(request), request.app.state
+    return asked.answer("health.html", one={**page(asked.told_if_any, current.root, state.preflight, current.failure), "keys": state.keyring.state})
+
+
+@router.get("/audiences")
+def audiences(request: Request) -> Response:
+    return _audiences(request, "")
+
+
+@router.post("/audiences")
+async def post_audience(request: Request) -> Response:
+    """Keep an audience by a name, and show the page again."""
+    if not is_from_here(request.scope):
+        return await run_in_threadpool(_audiences, request, "elsewhere", 403)
+    form = {name: values[0] for name, values in parse_qs((await request.body()).decode("utf-8", "replace")).items()}
+    return await run_in_threadpool(_kept, request, form)
+
+
+def _kept(request: Request, form: Mapping[str, str]) -> Response:
+    from serving.console.audiences import keep, keep_suggested
+
+    asked, ledger = Page(request), get_ledger(request)
+    try:
+        if "suggested" in form:
+            said = keep_suggested(asked.told, ledger, form["suggested"])
+        else:
+            said = keep(asked.told, ledger, form.get("name", "").strip(), form.get("of", ""), max(1, int(form.get("size", "0"))))
+    except LedgerUnavailable:
+        return asked.answer("empty.html", 503, key="ledger")
+    except (EncoreError, ValueError):
+        return asked.answer("empty.html", 404, key="not_found")
+    return RedirectResponse(f"{HOME}/audiences?{urlencode({'of': form.get('of', ''), 'at': form.get('at', ''), 'said': said})}", 303)
+
+
+def _audiences(request: Request, said: str, status: int = 200) -> Response:
+    from serving.audiences.profit import Economics
+    from serving.console.audiences import BEGIN, page
+
+    asked = request.query_params
+    said = said or (asked.get("said", "") if asked.get("said") in ("kept", "taken", "name") else "")
+    costs = [_money(asked.get(name)) for name in ("margin", "coupon_cost", "contact_cost")]
+    economics = Economics(costs[0], costs[1] or 0.0, costs[2] or 0.0) if costs[0] else None
+
+    def make(told: Told, words: Any, formats: Any) -> Mapping[str, Any]:
+        task = asked.get("of") or [*told.tasks, *told.seeds][0]
+        place = int(asked["at"]) if asked.get("at", "").isdigit() else BEGIN
+        return {**page(told, get_ledger(request), task, place, economics, words, formats), "tasks": [*told.tasks, *told.seeds]}
+
+    answer = Page(request).drawn("audiences.html", make, said_of=said)
+    answer.status_code = status if answer.status_code == 200 else answer.status_code
+    return answer
+
+
+def _money(told: str | None) -> float | None:
+    """An amount from a form; None for none, or for what is no amount."""
+    try:
+        amount = float(told or "")
+    except ValueError:
+        return None
+    return amount if 0 <= amount <= 1e9 else None
+
+
+@router.get("/effect")
+def effect(request: Request) -> Response:
+    return Page(request).answer("soon.html", key="effect")
+
+
+# --- signing in -----------------------------------------------------------------------------------------------------
+
+
+@router.get("/sign-in")
+def sign_in(request: Request) -> Response:
+    needs = request.query_params.get("needs", "")
+    return _form(request, problem="scope" if needs else "", needs=needs if needs in ("score", "audience", "read", "admin") else "")
+
+
+@router.post("/sign-in")
+async def post_sign_in(request: Request) -> Response:
+    """Take a key, answer with a cookie."""
+    state, client = request.app.state, request.client.host if request.client else ""
+    if not is_from_here(request.scope):
+        return _form(request, 403, "elsewhere")
+    if wait := state.attempts.wait(client):
+        answer = _form(request, 429, "wait")
+        answer.headers["Retry-After"] = str(int(wait) + 1)
+        return answer
+    body = await request.body()
+    form = parse_qs(body.decode("utf-8", "replace")) if len(body) <= LONGEST_FORM else {}
+    sent, wanted = (form.get(name, [""])[0].strip() for name in ("key", "next"))
+    now = time.time()
+    held = state.keyring.find(sent.encode())
+    if held is None or now >= held.ends:
+        state.attempts.note(client)
+        return _form(request, 401, "wrong" if held is None else "over", wanted)
+    answer = RedirectResponse(back_to(wanted), 303)
+    answer.set_cookie(COOKIE, state.sessions.begin(held, now), LASTS, path=HOME, httponly=True, samesite="strict", secure=request.url.scheme == "https")
+    return answer
+
+
+@router.post("/sign-out")
+def sign_out(request: Request) -> Response:
+    if not is_from_here(request.scope):
+        return _form(request, 403, "elsewhere")
+    answer = RedirectResponse(f"{HOME}/sign-in", 303)
+    answer.delete_cookie(COOKIE, path=HOME, httponly=True, samesite="strict")
+    return answer
+
+
+def _form(request: Request, status: int = 200, problem: str = "", wanted: str | None = None, needs: str = "") -> Response:
+    is_open = request.app.state.keyring.is_open
+    wanted = request.query_params.get("next", "") if wanted is None else wanted
+    return Page(request).answer("sign_in.html", status, problem=problem, wanted=back_to(wanted), needs=needs, is_open=is_open)
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+@router.get("/static/{name}")
+async def static(name: str) -> Response:
+    """A style sheet, a script, a picture."""
+    found = _static().get(name)
+    if found is None:
+        return Response(status_code=404)
+    return Response(found, media_type=TYPES[name.rpartition(".")[2]], headers={"Cache-Control": "public, max-age=300"})
+
+
+@cache
+def _static() -> Mapping[str, bytes]:
+    folder = files("serving.console") / "static"
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.name.rpartition(".")[2] in TYPES}
