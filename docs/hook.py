@@ -27,6 +27,26 @@ PARTS: dict[str, Callable[..., str]] = {"prediction": declared.prediction, "oper
 HOME = "README.md"  # of the project: its place in the site is the first page
 
 
+def on_config(config: Any) -> Any:
+    """Let a pattern in the navigation stand for every page that it fits and that is not there by name."""
+    config.nav = _listed(config.nav, str(config.nav))
+    return config
+
+
+def _listed(nav: Any, named: str) -> Any:
+    if isinstance(nav, dict):
+        return {title: _listed(under, named) for title, under in nav.items()}
+    if not isinstance(nav, list):
+        return nav
+    every = [_found(entry, named) if isinstance(entry, str) and "*" in entry else [_listed(entry, named)] for entry in nav]
+    return [entry for entries in every for entry in entries]
+
+
+def _found(pattern: str, named: str) -> list[str]:
+    roots = (PROJECT / "docs", PROJECT)
+    return [name for root in roots for path in sorted(root.glob(pattern)) if f"'{(name := path.relative_to(root).as_posix())}'" not in named]
+
+
 def on_files(files: Files, config: Any) -> Files:
     """Add the project's other pages, the files that pages point to, and the sources of the tests that they name."""
     places = {f"docs/{file.src_uri}": file.src_uri for file in files if file.is_documentation_page()}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
 from serving.campaigns import store
-from serving.campaigns.plan import Plan
+from serving.campaigns.plan import TREATMENT, Plan
 from serving.campaigns.store import FINAL, MONITOR, RUNNING, Campaign
 from serving.console.effect_figures import Drawn
 from serving.console.effect_said import alarm, warning
@@ -67,8 +68,9 @@ def page(ledger: Ledger, key: str, told: Told | None, today: date, words: Words,
         "sizes": [(group, size) for group, size in sizes.items()],
         "members": sum(sizes.values()),
         "closes": closes,
-        "is_open": closes is not None and closes > today,
-        "has_control": any(share > 0 for group, share in of.plan.shares.items() if group != "treatment"),
+        "is_open": closes is not None and closes > _reached(seen, told, today),
+        "has_control": any(share > 0 for group, share in of.plan.shares.items() if group != TREATMENT) or any(size for group, size in sizes.items() if group != TREATMENT),
+        "in_shell": shlex.quote(of.plan.name),
         "report": drawn.page() if drawn else None,
         "warnings": [warning(one, words) for one in (report or {}).get("warnings", ())],
         "monitor": None if drawn else monitor(seen, of, words, own),
@@ -121,6 +123,12 @@ def monitor(seen: Mapping[str, Any] | None, of: Campaign, words: Words, formats:
         "source": None if conversions["expected"] is None else "target" if "target" in conversions["source"] else "scores",
         "alarms": [alarm(one, words) for one in seen["alarms"]],
     }
+
+
+def _reached(seen: Mapping[str, Any] | None, told: Told | None, today: date) -> date:
+    """How far the log reaches, as far as anything here says so; else today."""
+    known = [date.fromisoformat(day) for day in ((seen or {}).get("complete_until"), told.manifest["as_of"] if told else None) if day]
+    return min(max(known, default=today), today)
 
 
 def _in_its_currency(report: Mapping[str, Any], words: Words, formats: Formats) -> Formats:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from markupsafe import Markup
+
 from serving.console.charts import Dots, Line, curves, intervals
 from serving.console.formats import NOTHING, Formats
-from serving.console.trust_figures import Figure
 from serving.console.words import Words
 
 LOOKS = {"treatment": "main", "control": "other", "business_as_usual": "third"}
 TARGETS = {"met": "pass", "missed": "fail"}
 Report = Mapping[str, Any]
 Found = Mapping[str, Any]
+Figure = dict[str, Any]  # as the template's macro takes it
 
 
 class Drawn:
@@ -54,7 +56,7 @@ class Drawn:
             return {"kind": "no_claim", "text": self.no_claim(), "short": self.text("effect.short_no_claim")}
         effect, added = self.report["effect"]["adjusted"], self.report["economics"]["added"]
         kind = "added" if effect["low"] > 0 else "harm" if effect["high"] < 0 else "none"
-        values = {"many": self.total(added), "interval": self.between(added, self.total), "each": self.signed(effect["value"]), "against": self.group(self.report["against"])}
+        values = {"many": self.many(added["value"]), "interval": self.between(added, self.total), "each": self.signed(effect["value"]), "against": self.group(self.report["against"])}
         short = self.text(f"effect.short_{kind}", many=values["many"])
         return {"kind": kind, "text": self.text(f"effect.says_{kind}", **values), "short": short}
 
@@ -105,7 +107,7 @@ class Drawn:
         treated, control = self.group("treatment"), self.group(self.report["against"])
         n = self.text("common.users")
         head = [self.text("effect.tenth"), self.text("why.score"), f"{treated}, {n}", f"{control}, {n}", treated, control, self.text("effect.difference"), self.text("common.interval")]
-        return Figure(self.text("effect.tenths"), self.text("effect.tenths_note", n=len(parts)), chart, [], head, rows)
+        return figure(self.text("effect.tenths"), self.text("effect.tenths_note", n=len(parts)), chart, [], head, rows)
 
     # --- counts -------------------------------------------------------------------------------------------------------
 
@@ -153,7 +155,7 @@ class Drawn:
         ]
         note = self.text("effect.days_note", days=self.formats.number(days["campaign_days"]), before=self.formats.number(before))
         looks = [(line.name, line.look) for line in lines]
-        return Figure(self.text("effect.days"), note, chart, looks, [self.text(f"effect.{name}") for name in ("group", "ordinary", "campaign_days", "ratio")], rows)
+        return figure(self.text("effect.days"), note, chart, looks, [self.text(f"effect.{name}") for name in ("group", "ordinary", "campaign_days", "ratio")], rows)
 
     # --- money --------------------------------------------------------------------------------------------------------
 
@@ -161,7 +163,7 @@ class Drawn:
         """What was added and what it cost; the cost is a fact, the rest are estimates."""
         found, costs, units = self.report["economics"], self.report["costs"], self.formats.units
         each, stats = found["cost_per_added"], []
-        stats.append((self.text("effect.added"), self.total(found["added"]), self.text("common.interval_is", low_high=self.between(found["added"], self.total))))
+        stats.append((self.text("effect.added_spend" if self.is_money else "effect.added"), self.total(found["added"]), self.text("common.interval_is", low_high=self.between(found["added"], self.total))))
         detail = self.text("effect.cost_is", messages=self.formats.number(costs["messages"]), contact=units(costs["contact"]),
                            redemptions=self.formats.number(costs["redemptions"]), coupons=units(costs["coupons"]))  # fmt: skip
         stats.append((self.text("effect.cost"), units(costs["total"]), detail))
@@ -237,6 +239,10 @@ class Drawn:
         value = found["value"] if isinstance(found, Mapping) else found
         return self.signed_money(value) if self.is_money else sign(value) + self.formats.number(abs(value), 1)
 
+    def many(self, value: float) -> str:
+        """The same with its unit."""
+        return self.total(value) if self.is_money else self.text("effect.conversions", n=self.total(value))
+
     def ratio(self, value: float) -> str:
         return sign(value) + self.formats.number(abs(value), 2)
 
@@ -256,5 +262,9 @@ class Drawn:
         return intervals(title, [Dots(title, values)], places, show, bottom=low, top=high, height=220)
 
 
+def figure(title: str, note: str, chart: Markup, looks: list[tuple[str, str]], head: list[str], rows: list[list[str]]) -> Figure:
+    return {"title": title, "note": note, "chart": chart, "looks": looks, "head": head, "rows": rows}
+
+
 def sign(value: float) -> str:
-    return "+" if value > 0 else "−" if value < 0 else ""
+    return "+\u2060" if value > 0 else "−\u2060" if value < 0 else ""  # the word joiner keeps the sign with its amount

@@ -54,7 +54,7 @@ class RuleWords:
                 return text(f"rule.{kind}_range", task=task, low=show(low or 0), high=show(high))
             if low is not None:
                 return text(f"rule.{kind}", task=task, low=show(low), high=show(top))
-        return text("rule.members" if rule.get("members") else "rule.all", task=task)
+        return text("rule.members" if rule.get("members") else "rule.all_of", task=task)
 
     def condition(self, where: Any) -> str:
         """A condition, in one line."""

@@ -28,7 +28,6 @@ import tenacity
 
 from features.errors import EncoreError
 from features.files import sha256_of_bytes
-from features.logs import log
 from serving.destinations.items import Item
 from serving.destinations.post import Answer, Poster, Unreachable
 from serving.destinations.tool import Account, Tool, Unfit
@@ -269,8 +268,6 @@ def deliver(items: Iterable[Item], sending: Sending, dead: DeadLetters, progress
             sending.stop.set()
             progress.dead_bytes = dead.kept()
             save(progress)
-    if progress.refused:
-        log.warning("users refused", extra={"facts": {"refused": progress.refused}})
     return progress
 
 

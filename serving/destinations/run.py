@@ -93,7 +93,7 @@ def _run(workspace: Workspace, ledger: Ledger, export: Export, definition: str) 
         log.info("going on where an earlier run ended", extra={"facts": {"export": export.name, "row": past[0].next_row, "sent": past[0].sent}})
         before = next((one for one in past if one.number == past[0].before), None)
         past = [_send(workspace, ledger, export, past[0], told(workspace, ledger, export, past[0], before)), *past[1:]]
-    elif past and past[0].state == "running":  # its release is gone, so that nobody knows what it told whom
+    elif past and past[0].state == "running" and export.destination in TOOLS:  # its release is gone, so that nobody knows what it told whom
         past = []
     planned = Delivery(0, None, current_id(workspace.releases), rule_of(ledger, export), "running", 0, 0, 0, 0)
     known = _known(past, export, planned)
@@ -110,6 +110,8 @@ def _run(workspace: Workspace, ledger: Ledger, export: Export, definition: str) 
     for old in workspace.exports.glob(f"{export.stem}.*.{DEAD}"):  # what is in them was told again, or stands in the newest
         if old != delivery.dead_letters(workspace, export):
             old.unlink()
+    if delivery.refused:
+        log.warning("users refused", extra={"facts": {"export": export.name, "refused": delivery.refused}})
     dead = {"dead_letters": delivery.dead_letters(workspace, export).name} if delivery.refused else {}
     return {**facts, "sent": delivery.sent, "refused": delivery.refused, **dead}
 

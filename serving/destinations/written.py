@@ -29,6 +29,8 @@ WRITERS = {"csv": csv_writer, "parquet": parquet_writer}
 def write(workspace: Workspace, export: Export, found: Told) -> int:
     """Write an export that is a file or a table; returns the number of rows or people."""
     folder, stem = workspace.exports, export.stem
+    for unfinished in folder.glob(f".{stem}.*"):  # of a process that was killed: nobody else writes them now
+        unfinished.unlink()
     if export.destination in LINES:
         encode = LINE[export.destination]
         account = Account("", made_at=found.release.manifest["scored_at"])
