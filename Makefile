@@ -6,7 +6,7 @@ DATA ?=
 # Two processes, a file in one of them, the long files first.
 SHARED := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-quick test-long check format bench bench-models bench-large bench-service scan docs lock clean
+.PHONY: demo test test-quick test-long check format bench bench-models bench-large bench-service scan docs site lock clean
 
 demo: $(INSTALLED)  ## raw data -> models -> a live service; ONCE=1 ends by itself
 	$(BIN)/encore demo --workspace workspace $(if $(ONCE),--once)
@@ -47,6 +47,9 @@ bench-service: $(INSTALLED)  ## speed and weight of the service (needs wrk), wri
 
 docs: $(INSTALLED)  ## the feature dictionary of the demo's shop, from the catalogue itself
 	$(BIN)/python docs/dictionary.py
+
+site: $(INSTALLED)  ## the docs, into site/: every link and anchor checked, nothing loaded from outside
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lock: $(INSTALLED)  ## pin the dependencies anew, with hashes and without addresses
 	for extra in "serve --extra postgres" train dev; do $(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -75,6 +75,7 @@ NOT_RUN = {  # the beginning of a line -> why it is only checked
     "encore export --workspace": "sends to what the shop file names, and this one names nothing",
     "encore replay": "needs a score run of that day",
 }
+USER = "user-0001"
 CODES = {"encore campaign report": 6}  # the page says so: the windows are not over
 
 
@@ -94,24 +95,36 @@ def test_the_first_page_shows_the_shop_that_the_tests_are_made_of(small_workspac
     assert [tomllib.loads(text) for text in blocks("start", "toml")] == [tomllib.loads(small_workspace.shop_file.read_text())]
 
 
-def test_the_lines_of_the_pages_do_what_they_say(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    user = next(iter(sorted(re.findall(r"u\d+|\d+", "1"))), "1")
-    codes = {}
+def test_the_lines_of_the_first_page_do_what_they_say(shop: Path) -> None:
+    assert run_all(("start",)) == []
+
+
+@pytest.mark.long
+def test_the_lines_of_the_other_pages_do_what_they_say(shop: Path) -> None:
+    assert run_all(("data", "audiences", "operating")) == []
+
+
+def run_all(pages: tuple[str, ...]) -> list[str]:
+    """Run what the pages show, in their order; returns the lines that ended with another code than they should."""
+    failed = []
     for page, line in LINES:
-        if page in RUN and not any(line.startswith(start) for start in NOT_RUN):
-            codes[line] = run(line.replace("1228", user))
-    assert {line: code for line, code in codes.items() if code != next((CODES[start] for start in CODES if line.startswith(start)), 0)} == {}
+        if page not in pages or any(line.startswith(start) for start in NOT_RUN):
+            continue
+        code, said = run(line.replace("1228", USER))
+        if code != next((CODES[start] for start in CODES if line.startswith(start)), 0):
+            failed.append(f"{line}: exit code {code}. {said}")
+    return failed
 
 
-def run(line: str) -> int:
+def run(line: str) -> tuple[int, str]:
+    """The exit code of a line, as `main` gives it, and what its error says."""
     try:
         encore.app(words_of(line)[1:], standalone_mode=False)
     except EncoreError as error:
-        print(line, error)
-        return exit_code(error)
+        return exit_code(error), str(error)
     except (SystemExit, typer.Exit) as ended:
-        return int(getattr(ended, "code", None) or getattr(ended, "exit_code", 0) or 0)
-    return 0
+        return int(getattr(ended, "code", None) or getattr(ended, "exit_code", None) or 0), ""
+    return 0, ""
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
@@ -139,6 +152,6 @@ def test_every_request_of_the_api_page_is_understood(operations: Any, client: An
         answer = client.request(method, target.path + (f"?{target.query}" if target.query else ""), body, headers)
         answers[operation["operationId"]] = answer.status
         assert str(answer.status) in operation["responses"]
-    print(answers)
-    assert {name: status for name, status in answers.items() if status in (400, 405, 409, 413, 422)} == {}
-    assert {name for name, status in answers.items() if status == 404} == set()
+    unseen = {name for name, status in answers.items() if status == 404}
+    assert {name: status for name, status in answers.items() if status >= 400 and status != 404} == {}
+    assert unseen == NOT_THERE
