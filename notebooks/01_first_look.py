@@ -216,7 +216,7 @@ pd.DataFrame(map(vars, answer.reasons or ()))[["text", "effect", "contribution",
 
 # %%
 audience = cut(release, Rule(task, top_percent=10))
-pd.DataFrame([vars(audience)])[["eligible", "expected", "low", "high", "at_random"]].assign(size=audience.size).round(1)
+pd.DataFrame([vars(audience)])[["eligible", "expected", "low", "high"]].assign(at_random=audience.at_random, size=audience.size).round(1)
 
 # %% [markdown]
 # Who they are, beside everybody who was eligible: the median of what the model cares about most.

@@ -14,8 +14,9 @@
 # %% [markdown]
 # # Your own feature, your own task
 #
-# Spring is coming, and the garden team wants to know who will buy from it. None of the features that Encore ships knows what a garden is: they
-# say how much, how often and how broadly somebody buys, because that is what all shops have in common. You know more about yours. This notebook takes one idea (*who looks at garden things buys garden things*) the whole way:
+# Spring is coming, and the garden team wants to know who will buy from it. None of the features that Encore ships knows what a garden is: they say
+# how much, how often and how broadly somebody buys, because that is what all shops have in common. You know more about yours. This notebook takes
+# one idea (*who looks at garden things buys garden things*) the whole way:
 #
 # **declare a feature → see that it obeys time → declare the prediction → train with and without → let the gate decide.**
 #
@@ -62,11 +63,12 @@ DEPARTMENT = "garden"
 # ## The feature
 #
 # A feature is *declared*: what is counted, over which days, in which unit, what it says of somebody with no such history, and what it means in
-# words that a marketer reads. There is no loop and no SQL to write, and nowhere to make the usual mistake: a declaration has no access to a date, so it
-# cannot look past one.
+# words that a marketer reads. There is no loop and no SQL to write, and nowhere to make the usual mistake: a declaration has no access to a date,
+# so it cannot look past one.
 #
-# `count_of` is one of the aggregates that Encore's own features are made of. `Derived` is a function of other features, so it sees no raw event at all.
-# Division by zero gives no value (`NEVER`), which is the truth: of somebody who looked at nothing, the share that was for the garden is unknown, and not zero.
+# `count_of` is one of the aggregates that Encore's own features are made of. `Derived` is a function of other features, so it sees no raw event at
+# all. Division by zero gives no value (`NEVER`), which is the truth: of somebody who looked at nothing, the share that was for the garden is
+# unknown, and not zero.
 
 # %%
 GARDEN = FeatureView(
@@ -96,8 +98,8 @@ mine = [name for name in snapshot.feature_names if name.startswith(f"{DEPARTMENT
 dictionary.loc[mine, ["meaning", "unit", "without_history", "looks_back_days"]]
 
 # %% [markdown]
-# They stand in the dictionary like any other, and everybody has a value. Look at it before you believe in it: a feature that is the same for everybody can
-# teach nothing, and one that is missing for nearly everybody hardly more.
+# They stand in the dictionary like any other. Look at the values before you believe in them: a feature that is the same for everybody can teach
+# nothing, and one that is missing for nearly everybody hardly more.
 
 # %%
 snapshot.frame[mine].describe(percentiles=[0.5, 0.9, 0.99]).T.drop(columns="std").rename(index=dictionary["meaning"]).round(2)
@@ -105,8 +107,8 @@ snapshot.frame[mine].describe(percentiles=[0.5, 0.9, 0.99]).T.drop(columns="std"
 # %% [markdown]
 # ## Does it obey time?
 #
-# Three looks, from small to large. First **a shop that you can check in your head**. Ann looks at a hose five times; as of 10 June, how many
-# count in the last 90 days? The shop did not *know* of the first one until 12 June (an app that was offline), so on the 10th it could not have acted on it.
+# Three looks, from small to large. First **a shop that you can check in your head**. Ann looks at five things; as of 10 June, how many count in the
+# last 90 days? The shop did not *know* of the first one until 12 June (an app that was offline), so on the 10th it could not have acted on it.
 
 # %%
 looks = [
@@ -128,8 +130,8 @@ pd.DataFrame({day: store.get(tiny, day).frame.loc["ann", [name for name in mine 
 # %% [markdown]
 # One on the 10th, two on the 11th, three when the late one is known.
 #
-# Second, **one person of the shop**, with the events behind the number. It is what to look at when a value surprises you; `encore features explain` prints
-# the same for any feature in the catalogue.
+# Second, **one person of the shop**, with the events behind the number. It is what to look at when a value surprises you; `encore features explain`
+# prints the same for any feature in the catalogue.
 
 # %%
 then = tiles.log.complete_until - timedelta(days=90)
@@ -143,7 +145,8 @@ Markdown(f"**{who}**, {feature.meaning}, as of {then}: **{before.frame.loc[who, 
 seen[["occurred_at", "known_at", "event", "product_id"]].head()
 
 # %% [markdown]
-# Third, **everybody, counted another way**: the snapshot is made by compiled loops over daily tiles; here pandas counts the raw events before that midnight.
+# Third, **everybody, counted another way**: the snapshot is made by compiled loops over daily tiles; here pandas counts the raw events before that
+# midnight.
 
 # %%
 asked_for = {"department": DEPARTMENT}
@@ -154,8 +157,8 @@ Markdown(f"{len(plain):,} people, {plain.sum():,} events. Largest difference: **
 # %% [markdown]
 # ## The prediction
 #
-# A goal says whom the question is about, what counts, and within how many days. As a table under `[[goals]]` in `encore.toml` these same words are all it
-# takes; from then on it is trained, judged, served and exported like Encore's own predictions. What is wrong is said before anything runs:
+# A goal says whom the question is about, what counts, and within how many days. As a table under `[[goals]]` in `encore.toml` these same words are
+# all it takes; from then on it is trained, judged, served and exported like Encore's own predictions. What is wrong is said before anything runs:
 
 # %%
 goal = {
@@ -178,8 +181,8 @@ pd.Series(asked.describe()).loc[["question", "eligible", "horizon_days", "kind"]
 # ## What cheating would look like
 #
 # Before training, an experiment that is worth doing once in your life: products put into the cart in 90 days, as a query would count them. Once the
-# 90 days end at the cutoff, once 30 days later, as they do in many a table that was joined by customer and not by customer and date. How well does each
-# of the two columns, alone, tell who buys in these 30 days from who does not?
+# 90 days end at the cutoff, once 30 days later, as they do in many a table that was joined by customer and not by customer and date. How well does
+# each of the two columns, alone, tell who buys in these 30 days from who does not?
 
 # %%
 labels = labels_at(asked, tiles, then, people_now(tiles, before.frame.index))
@@ -190,13 +193,13 @@ counted = pd.DataFrame(carts).reindex(before.frame.index).fillna(0)[of_them]
 counted.apply(lambda column: area_under_curve(labels.y[of_them], column)).round(3).rename("AUC alone").to_frame()
 
 # %% [markdown]
-# The second one is too good to be true, and it is not true: on the day when you would have to use it, it does not exist yet. The gate calls any single feature
-# above .9 a leak until somebody signs it off. Declared features cannot do this at all, which is why there is nothing to remember.
+# The second one is too good to be true, and it is not true: on the day when you would have to use it, it does not exist yet. The gate calls any
+# single feature above .9 a leak until somebody signs it off. Declared features cannot do this at all, which is why there is nothing to remember.
 #
 # ## With and without
 #
-# A new feature always costs something: a column to compute, watch and explain for years. So it has to earn its place against *the same model without it*, on the
-# same people, at dates later than anything that either has learned from.
+# A new feature always costs something: a column to compute, watch and explain for years. So it has to earn its place against *the same model
+# without it*, on the same people, at dates later than anything that either has learned from.
 
 # %%
 ready = prepare(asked, until, tiles, store)
@@ -208,14 +211,14 @@ rivals = {"without": make_bundle(asked, fewer, tiles, others, fit)}
 rivals |= {name: make_bundle(asked, ready.train, tiles, columns, how) for name, (columns, how) in baselines_of(asked, ready.train).items()}
 
 Markdown(
-    f"Learned from {len(ready.train):,} rows at {len(ready.split.train)} cutoffs ({ready.train.y.mean():.1%} of them positive), judged on {len(ready.test):,} rows at "
-    f"{len(ready.split.test)} later ones. {len(ready.train.names)} features with, {len(others)} without."
+    f"Learned from {len(ready.train):,} rows at {len(ready.split.train)} cutoffs ({ready.train.y.mean():.1%} of them positive), judged on "
+    f"{len(ready.test):,} rows at {len(ready.split.test)} later ones. {len(ready.train.names)} features with, {len(others)} without."
 )
 
 # %% [markdown]
-# The model without is made one of the *baselines*, beside the recency rule and the RFM logistic, so that it gets the same scrutiny. First each one's AUC, then
-# what the new model gains over it, with 95 % intervals from a bootstrap over customers. Differences are taken on the same rows, which is why their intervals
-# are so much narrower than those of the AUCs.
+# The model without is made one of the *baselines*, beside the recency rule and the RFM logistic, so that it gets the same scrutiny. First each
+# one's AUC, then what the new model gains over it, with 95 % intervals from a bootstrap over customers. Differences are taken on the same rows,
+# which is why their intervals are so much narrower than those of the AUCs.
 
 # %%
 evidence = gather_evidence(asked, model, rivals, ready.train, ready.test)
@@ -248,15 +251,17 @@ importance(evidence.importance, dictionary["meaning"].to_dict(), top=12)
 
 # %%
 decision = decide(evidence, ready.test, rivals["without"], KINDS[asked.kind], ready.split.provisional, ready.indicative)
-pd.DataFrame([(reason.verdict, reason.rule, reason.text) for reason in decision.reasons], columns=["", "rule", "what was seen, and what was allowed"]).set_index("rule")
+pd.DataFrame(
+    [(reason.verdict, reason.rule, reason.text) for reason in decision.reasons], columns=["", "rule", "what was seen, and what was allowed"]
+).set_index("rule")
 
 # %%
 Markdown(f"**{decision.text.splitlines()[0]}**")
 
 # %% [markdown]
-# Most ideas end differently, and that is no failure. In this shop we tried *activity of the last three days* for *orders within a week*, which sounds
-# as good: the interval of its gain held zero, since the features that were there already said it. What helped here was knowledge that they did not have,
-# aimed at a question that asks for it.
+# Most ideas end differently, and that is no failure. In this shop we tried *activity of the last three days* for *orders within a week*, which
+# sounds as good: the interval of its gain held zero, since the features that were there already said it. What helped here was knowledge that they
+# did not have, aimed at a question that asks for it.
 #
 # ## For good
 #
@@ -272,6 +277,7 @@ Markdown(f"**{decision.text.splitlines()[0]}**")
 #   horizon = 30
 #   ```
 #
-# - `encore check` says what the prediction lacks, `encore retrain` trains and judges it, `encore publish` serves it. The same declaration is then counted by the
-#   compiled loops, by SQL on Spark, and by the service for vectors that nobody stored; the tests hold them against each other by themselves.
+# - `encore check` says what the prediction lacks, `encore retrain` trains and judges it, `encore publish` serves it. The same declaration is then
+#   counted by the compiled loops, by SQL on Spark, and by the service for vectors that nobody stored; the tests hold them against each other by
+#   themselves.
 # - CONTRIBUTING.md has the manner: a case in `tests/spec/test_views.py` that a person can check in the head, as Ann's above.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -76,6 +77,7 @@ class Ledger:
     def __init__(self, url: str) -> None:
         self._file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
         self._engine = _engine(url, self._file is not None)
+        finalize(self, self._engine.dispose)  # whoever forgets to close it leaves no connection open
         self._ready = self._failing = False
 
     def close(self) -> None:

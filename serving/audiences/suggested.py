@@ -49,22 +49,17 @@ def suggested(release: Release) -> list[Suggested]:
 
 
 def _applied(one: Suggestion, release: Release) -> Suggested:
-    rule = rule_for(one, release)
+    rule = one.rule(release)
     if isinstance(rule, str):
         return Suggested(one.name, one.sentence, None, None, rule)
+    lacking = mistakes_of(rule.where, release) if rule.where is not None else []
+    if lacking:
+        names = ", ".join(dict.fromkeys(f"'{mistake.seen}'" for mistake in lacking))
+        return Suggested(one.name, one.sentence, None, None, f"the shop's data or release lack {names}")
     audience = cut(release, rule)
     if not audience.size:
         return Suggested(one.name, one.sentence, rule, None, "nobody fulfils it today")
     return Suggested(one.name, one.sentence, rule, audience, None)
-
-
-def rule_for(one: Suggestion, release: Release) -> Rule | str:
-    """The rule of a suggestion, or why the release cannot make it. Nobody is counted, which takes a while."""
-    rule = one.rule(release)
-    lacking = mistakes_of(rule.where, release) if not isinstance(rule, str) and rule.where is not None else []
-    if lacking:
-        return f"the shop's data or release lack {', '.join(dict.fromkeys(repr(str(mistake.seen)) for mistake in lacking))}"
-    return rule
 
 
 def days(name: str, at_least: float | None = None, at_most: float | None = None) -> Condition:

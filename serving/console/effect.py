@@ -41,6 +41,7 @@ def overview(ledger: Ledger, words: Words, formats: Formats) -> list[dict[str, A
             "horizon": of.plan.horizon,
             "state": of.state,
             "verdict": drawn.verdict() if drawn else None,
+            "ratio_off": bool(report and report["ratio"]["mismatch"]),
             "not_before": of.plan.ends(of.plan.starts),
             "alarms": len(alarms),
         })  # fmt: skip
@@ -57,8 +58,9 @@ def page(ledger: Ledger, key: str, told: Told | None, today: date, words: Words,
         UnknownName: there is no such campaign. LedgerUnavailable.
     """
     of = store.campaign(ledger, key)
-    sizes, closes = store.entered(ledger, of)
     report, seen = store.last_report(ledger, of, FINAL), store.last_report(ledger, of, MONITOR)
+    # Counting a million members takes most of a second: of a campaign that is over, its report knows.
+    sizes, closes = ({group: found["members"] for group, found in report["groups"].items()}, None) if report else store.entered(ledger, of)
     own = _in_its_currency(report or {}, words, formats)
     drawn = Drawn(report, words, own) if report else None
     return {
@@ -69,7 +71,7 @@ def page(ledger: Ledger, key: str, told: Told | None, today: date, words: Words,
         "members": sum(sizes.values()),
         "closes": closes,
         "is_open": closes is not None and closes > _reached(seen, told, today),
-        "has_control": any(share > 0 for group, share in of.plan.shares.items() if group != TREATMENT) or any(size for group, size in sizes.items() if group != TREATMENT),
+        "has_control": any(of.plan.shares.get(group) or sizes[group] for group in sizes if group != TREATMENT),
         "in_shell": shlex.quote(of.plan.name),
         "report": drawn.page() if drawn else None,
         "warnings": [warning(one, words) for one in (report or {}).get("warnings", ())],
@@ -89,13 +91,15 @@ def plan(of: Plan, rules: RuleWords, words: Words, formats: Formats) -> list[tup
     ]
     if of.margin_share:
         costs.append(text("effect.margin_share", n=formats.percent(of.margin_share, 0)))
+    within = text("effect.goal_within", goal=goal, days=formats.number(of.horizon))
+    lot = [f"{text(f'group.{group}')} {formats.percent(share, 0)}" for group, share in of.shares.items() if share]
     rows = [
-        ("when", ", ".join(part for part in (text("effect.from", day=formats.day(of.starts)), of.when) if part)),
+        ("when", text("common.comma").join(part for part in (text("effect.from", day=formats.day(of.starts)), of.when) if part)),
         ("who", text("effect.audience_is", name=of.audience, rule=rules.rule(of.rule or {})) if of.audience else text("effect.drawn_elsewhere")),
         ("incentive", of.incentive),
         ("channel", of.channel),
-        ("goal", text("effect.goal_within", goal=goal, days=formats.number(of.horizon)) + (f" {rules.condition(goal_condition(of.where))}" if of.where else "")),
-        ("lot", text("common.comma").join(f"{text(f'group.{group}')} {formats.percent(share, 0)}" for group, share in of.shares.items() if share)),
+        ("goal", f"{within} ({rules.condition(goal_condition(of.where))})" if of.where else within),
+        ("lot", text("common.comma").join(lot)),
         ("money", text("common.comma").join(costs)),
         ("target", "" if of.target is None else formats.units(of.target) if of.counts_spend else formats.percent(of.target)),
     ]

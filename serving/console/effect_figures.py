@@ -56,7 +56,12 @@ class Drawn:
             return {"kind": "no_claim", "text": self.no_claim(), "short": self.text("effect.short_no_claim")}
         effect, added = self.report["effect"]["adjusted"], self.report["economics"]["added"]
         kind = "added" if effect["low"] > 0 else "harm" if effect["high"] < 0 else "none"
-        values = {"many": self.many(added["value"]), "interval": self.between(added, self.total), "each": self.signed(effect["value"]), "against": self.group(self.report["against"])}
+        values = {
+            "many": self.many(added["value"]),
+            "interval": self.between(added, self.total),
+            "each": self.text("effect.each_spend" if self.is_money else "effect.each_rate", n=self.signed(effect["value"])),
+        }
+        values |= {"against": self.group(self.report["against"])}
         short = self.text(f"effect.short_{kind}", many=values["many"])
         return {"kind": kind, "text": self.text(f"effect.says_{kind}", **values), "short": short}
 
@@ -99,14 +104,12 @@ class Drawn:
             return None
         chart = self.differences(self.text("effect.tenths"), [part["difference"] for part in parts], [str(part["part"]) for part in parts])
         rows = [
-            [self.text("effect.part", n=part["part"], of=part["of"]), f"{part['score'][0]:.3f} – {part['score'][1]:.3f}", self.formats.number(part["treated"]),
+            [str(part["part"]), f"{part['score'][0]:.3f} – {part['score'][1]:.3f}", self.formats.number(part["treated"]),
              self.formats.number(part["control"]), self.mean(part["treated_mean"]), self.mean(part["control_mean"]), self.signed(part["difference"]["value"]),
              self.between(part["difference"], self.signed)]
             for part in parts
         ]  # fmt: skip
-        treated, control = self.group("treatment"), self.group(self.report["against"])
-        n = self.text("common.users")
-        head = [self.text("effect.tenth"), self.text("why.score"), f"{treated}, {n}", f"{control}, {n}", treated, control, self.text("effect.difference"), self.text("common.interval")]
+        head = [self.text("effect.tenth"), self.text("why.score"), *self.head()]
         return figure(self.text("effect.tenths"), self.text("effect.tenths_note", n=len(parts)), chart, [], head, rows)
 
     # --- counts -------------------------------------------------------------------------------------------------------
@@ -115,7 +118,8 @@ class Drawn:
         rows = []
         for group, found in self.report["groups"].items():
             expected = found["expected"]
-            said = NOTHING if not expected else f"{self.formats.number(expected['value'], 1)} ({self.formats.number(expected['low'], 1)} – {self.formats.number(expected['high'], 1)})"
+            many = {name: self.formats.number(expected[name], 1) for name in ("value", "low", "high")} if expected else {}
+            said = beneath(many["value"], f"{many['low']} – {many['high']}") if many else NOTHING
             rows.append([self.group(group), self.formats.number(found["members"]), self.formats.number(found["converted"]), self.share(found["rate"]), said,
                          self.formats.units(found["spend_per_member"])])  # fmt: skip
         return {"head": [self.text(f"effect.{name}") for name in ("group", "members", "converted", "rate", "expected", "spend_each")], "rows": rows}
@@ -155,7 +159,8 @@ class Drawn:
         ]
         note = self.text("effect.days_note", days=self.formats.number(days["campaign_days"]), before=self.formats.number(before))
         looks = [(line.name, line.look) for line in lines]
-        return figure(self.text("effect.days"), note, chart, looks, [self.text(f"effect.{name}") for name in ("group", "ordinary", "campaign_days", "ratio")], rows)
+        head = [self.text(f"effect.{name}") for name in ("group", "ordinary", "campaign_days", "ratio")]
+        return figure(self.text("effect.days"), note, chart, looks, head, rows)
 
     # --- money --------------------------------------------------------------------------------------------------------
 
@@ -163,7 +168,11 @@ class Drawn:
         """What was added and what it cost; the cost is a fact, the rest are estimates."""
         found, costs, units = self.report["economics"], self.report["costs"], self.formats.units
         each, stats = found["cost_per_added"], []
-        stats.append((self.text("effect.added_spend" if self.is_money else "effect.added"), self.total(found["added"]), self.text("common.interval_is", low_high=self.between(found["added"], self.total))))
+
+        def estimate(name: str, value: Found, show: Any) -> None:
+            stats.append((self.text(f"effect.{name}"), show(value["value"]), self.text("common.interval_is", low_high=self.between(value, show))))
+
+        estimate("added_spend" if self.is_money else "added", found["added"], self.total)
         detail = self.text("effect.cost_is", messages=self.formats.number(costs["messages"]), contact=units(costs["contact"]),
                            redemptions=self.formats.number(costs["redemptions"]), coupons=units(costs["coupons"]))  # fmt: skip
         stats.append((self.text("effect.cost"), units(costs["total"]), detail))
@@ -171,20 +180,15 @@ class Drawn:
             low, high = (self.text("effect.no_limit") if each[end] is None else units(each[end]) for end in ("low", "high"))
             stats.append((self.text("effect.cost_each"), units(each["value"]), self.text("common.interval_is", low_high=f"{low} – {high}")))
         if found["profit"]:
-            show = self.signed_money
-            stats.append((self.text("effect.profit"), show(found["profit"]["value"]), self.text("common.interval_is", low_high=self.between(found["profit"], show))))
+            estimate("profit", found["profit"], self.signed_money)
         if found["roi"]:
-            roi = found["roi"]
-            stats.append((self.text("effect.roi"), self.ratio(roi["value"]), self.text("common.interval_is", low_high=self.between(roi, self.ratio))))
+            estimate("roi", found["roi"], self.ratio)
         return {"stats": stats, "has_profit": found["profit"] is not None}
 
     # --- factors ------------------------------------------------------------------------------------------------------
 
     def factors(self) -> list[dict[str, Any]]:
-        against = self.group(self.report["against"])
-        treated = self.group("treatment")
-        n = self.text("common.users")
-        head = [self.text("shop.level"), f"{treated}, {n}", f"{against}, {n}", treated, against, self.text("effect.difference"), self.text("common.interval")]
+        head = [self.text("effect.level"), *self.head()]
         return [
             {
                 "name": self.factor(factor["factor"]),
@@ -200,6 +204,12 @@ class Drawn:
             for factor in self.report["factors"]
         ]  # fmt: skip
 
+    def head(self) -> list[str]:
+        """Of a table that holds the treated against those left alone: how many, what they did, the difference."""
+        groups = [self.group("treatment"), self.group(self.report["against"])]
+        many = [self.text("effect.members_of", group=group) for group in groups]
+        return [*many, *groups, self.text("effect.difference"), self.text("common.interval")]
+
     def factor(self, name: str) -> str:
         return " × ".join(self.words.known("column", part) or self.words.known("slice", part) or part for part in name.split(" x "))
 
@@ -207,7 +217,9 @@ class Drawn:
         return self.words.known("label", name) or self.words.known("level", name) or name
 
     def test(self, found: Found) -> str:
-        return self.text("effect.untested") if found["p"] is None else f"{self.p(found['p_corrected'])} ({self.words.known('tested', found['test']) or found['test']})"
+        if found["p"] is None:
+            return self.text("effect.untested")
+        return f"{self.p(found['p_corrected'])} ({self.words.known('tested', found['test']) or found['test']})"
 
     def is_told(self, found: Found) -> bool:
         return found["p"] is not None and found["p_corrected"] < 0.05
@@ -222,7 +234,7 @@ class Drawn:
         return self.formats.units(value) if self.is_money else self.formats.percent(value)
 
     def share(self, found: Found) -> str:
-        return NOTHING if found["value"] is None else f"{self.formats.percent(found['value'])} ({self.formats.percent(found['low'])} – {self.formats.percent(found['high'])})"
+        return beneath(self.formats.percent(found["value"]), self.formats.interval(found))
 
     def signed(self, value: float) -> str:
         """A difference of means."""
@@ -244,7 +256,7 @@ class Drawn:
         return self.total(value) if self.is_money else self.text("effect.conversions", n=self.total(value))
 
     def ratio(self, value: float) -> str:
-        return sign(value) + self.formats.number(abs(value), 2)
+        return sign(value) + self.formats.percent(abs(value), 0)
 
     def p(self, value: float | None) -> str:
         return NOTHING if value is None else "p < 0.001" if value < 0.001 else f"p = {self.formats.number(value, 3)}"
@@ -256,7 +268,11 @@ class Drawn:
 
     def differences(self, title: str, found: list[Any], places: list[str]) -> Any:
         """Differences with their intervals, and the line at which there is none."""
-        show = self.signed_money if self.is_money else lambda value: sign(value) + self.formats.number(abs(100 * value), 0 if abs(value) > 0.095 or value == 0 else 1)
+        show = (
+            self.signed_money
+            if self.is_money
+            else lambda value: sign(value) + self.formats.number(abs(100 * value), 0 if float(100 * value).is_integer() else 1)
+        )
         values = [(one["value"], one["low"], one["high"]) for one in found]
         low, high = min(0.0, *(one[1] for one in values)), max(0.0, *(one[2] for one in values))
         return intervals(title, [Dots(title, values)], places, show, bottom=low, top=high, height=220)
@@ -264,6 +280,11 @@ class Drawn:
 
 def figure(title: str, note: str, chart: Markup, looks: list[tuple[str, str]], head: list[str], rows: list[list[str]]) -> Figure:
     return {"title": title, "note": note, "chart": chart, "looks": looks, "head": head, "rows": rows}
+
+
+def beneath(value: str, interval: str) -> str:
+    """A value of a table with its interval below it."""
+    return Markup("{}<small>{}</small>").format(value, interval) if interval else value
 
 
 def sign(value: float) -> str:

@@ -21,7 +21,10 @@ WARNINGS = {
 ALARMS = {
     "under": ("conversions far under expectation", r"(?P<actual>[\d,]+) of (?P<expected>[\d,.]+) expected by .*: (?P<odds>[\d,]+) to 1"),
     "ratio": ("groups are not those that were drawn", r".* evidence (?P<odds>[\d,]+) to 1"),
-    "unreached": ("hardly anybody is reached", r"(?P<n>[\d,]+) of the (?P<of>[\d,]+) treated who entered (?P<days>\d+) days ago or earlier were sent something"),
+    "unreached": (
+        "hardly anybody is reached",
+        r"(?P<n>[\d,]+) of the (?P<of>[\d,]+) treated who entered (?P<days>\d+) days ago or earlier were sent something",
+    ),
     "unopened": ("hardly anybody opens", r"(?P<n>[\d,]+) of (?P<of>[\d,]+) who were sent it"),
     "contaminated": ("control is contaminated", r"(?P<n>[\d,]+) of the (?P<of>[\d,]+) members who were kept out have events of this campaign"),
 }
@@ -40,9 +43,15 @@ def alarm(told: Mapping[str, Any], words: Words) -> dict[str, str | Markup]:
     for name, (what, pattern) in ALARMS.items():
         if told["what"] == what:
             found = re.fullmatch(pattern, told["seen"])
-            seen = words.text(f"alarm.{name}_seen", **found.groupdict()) if found else as_it_is(told["seen"], words)
+            values = {part: _short(value, words) if part == "odds" else value for part, value in found.groupdict().items()} if found else {}
+            seen = words.text(f"alarm.{name}_seen", **values) if found else as_it_is(told["seen"], words)
             return {"what": words.text(f"alarm.{name}"), "seen": seen, "next_step": words.text(f"alarm.{name}_do")}
     return {part: as_it_is(told[part], words) for part in ("what", "seen", "next_step")}
+
+
+def _short(odds: str, words: Words) -> str:
+    """Odds that nobody reads to the end."""
+    return words.text("alarm.millions") if len(odds) > len("1,000,000") else odds
 
 
 def as_it_is(text: str, words: Words) -> str | Markup:

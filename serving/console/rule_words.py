@@ -29,7 +29,7 @@ class RuleWords:
         parts = [self.cut(rule, self.task(task))] if task else []
         if where:
             parts.append(self.condition(where) if not task else self.words.text("rule.where", where=self.condition(where)))
-        return self.words.text("rule.join").join(parts)
+        return "".join(parts)
 
     def task(self, name: str | None) -> str:
         name = name or ""
@@ -62,8 +62,8 @@ class RuleWords:
             return ""
         for join in ("all", "any"):
             if join in where:
-                parts = [self.condition(part) for part in where[join]]
-                return self.words.text(f"rule.{join}").join(f"({told})" if len(parts) > 1 and nested(part) else told for told, part in zip(parts, where[join], strict=True))
+                parts = [f"({self.condition(part)})" if nested(part) else self.condition(part) for part in where[join]]
+                return self.words.text(f"rule.{join}").join(parts)
         if "not" in where:
             return self.words.text("rule.not", of=self.condition(where["not"]))
         return self.leaf(where)

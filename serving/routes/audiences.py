@@ -5,13 +5,13 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 
-from serving.audiences.conditions import Mistake
+from serving.audiences.conditions import Mistake, hints_of
 from serving.audiences.curve import MOST_POINTS, curve
 from serving.audiences.cut import cut
-from serving.audiences.holdout import GROUPS
-from serving.audiences.members import LIVE, audience_of, changes, groups_of, save
-from serving.audiences.preview import preview
-from serving.audiences.profit import Economics
+from serving.audiences.holdout import DEFAULT, GROUPS
+from serving.audiences.members import LIVE, audience_of, changes, groups_of, save, split
+from serving.audiences.profit import Economics, profit, recommended
+from serving.audiences.ranking import ranking
 from serving.audiences.requests import AudienceRequest, PreviewRequest, may_be_called
 from serving.audiences.rules import InvalidRule
 from serving.audiences.schemas import (
@@ -19,7 +19,10 @@ from serving.audiences.schemas import (
     ChangesBody,
     CurveBody,
     PreviewBody,
+    ProfitBody,
     SuggestedBody,
+    measures,
+    power_of,
 )
 from serving.audiences.suggested import suggested
 from serving.border.once import OncePart, OnceRoute, once
@@ -67,7 +70,22 @@ def post_audience(request: AudienceRequest, scorer: ScorerPart, ledger: LedgerPa
 def post_preview(request: PreviewRequest, scorer: ScorerPart) -> PreviewBody:
     """Size, what is expected with its interval, the split into groups, what effect the split can tell from chance, and the profit. Nothing is
     kept and the ledger is not asked: for a slider, send it again with every move."""
-    return preview(scorer.release, request)
+    release, rule = scorer.release, request.rule()
+    audience = cut(release, rule)
+    shares = (request.holdout.shares() if request.holdout else None) or (DEFAULT if request.holdout is None else {"treatment": 1.0})
+    groups = split(release, audience.rows, request.salt, shares)
+    bundle = release.bundles.get(rule.task or "")
+    pays = request.economics is not None and bundle is not None and (bundle.calibrated or bundle.kind == "effect")
+    earned, best = _pays(release, request, audience.size) if pays else (None, None)
+    return PreviewBody(
+        rule=rule.described(),
+        groups=groups,
+        power=power_of(audience, groups, request.worth),
+        profit=earned,
+        recommended=best,
+        hints=[f"{hint.at}: {hint.public}" for hint in (hints_of(rule.where, release) if rule.where else [])],
+        **measures(audience, bundle.kind if bundle else None),
+    )
 
 
 @router.get("/v1/audiences/curve", summary="All cuts of a prediction at once")
@@ -166,6 +184,17 @@ def post_export(key: Key, ledger: LedgerPart, claimed: OncePart, format: Annotat
     saved = ledger.audience(key)
     request = {"audience": saved.name, "rule": dict(saved.rule), "format": format}
     return JobBody.model_validate(Jobs(ledger).queue("export", request, claimed.effect if claimed else None))
+
+
+def _pays(release: Release, request: PreviewRequest, size: int) -> tuple[float | None, ProfitBody | None]:
+    """The profit of this cut, where it takes the best of the ranking, and the cut to recommend."""
+    rule = request.rule()
+    if request.economics is None or rule.task is None:
+        return None, None
+    found, economics, kind = ranking(release, rule.task, rule.where), request.economics.economics(), release.bundles[rule.task].kind
+    begins_at_the_best = rule.band in (None, "high") and rule.max_percentile is None and rule.max_probability is None
+    earned = float(profit(found, economics, size, kind)) if begins_at_the_best else None
+    return earned, ProfitBody.model_validate(recommended(found, economics, kind))
 
 
 def _audience_or_none(release: Release, saved: SavedAudience, ledger: LedgerPart) -> Any:

@@ -17,9 +17,26 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.py"))
 SHOWN = {
     "01_first_look": ("beats rule", "largest difference **0**", "NOT_FOUND"),
     "02_models": ("champion", "recency rule", "in_the_best_tenth", "rank correlation **", "beats bgnbd", "shuffled labels", "is champion"),
-    "04_did_the_campaign_work": ("kept out by lot", "The campaign added", "treated, did not open", "No effect is shown", "Interim", "smallest rise"),
+    "03_lookalike_for_a_launch": (
+        *(
+            "seed: **sampling**",
+            "147 explicit negatives",
+            "not converted",
+            "spend rule",
+            "of 30 hidden",
+            "similarity 50 or more",
+            "bought it",
+            "look-alikes bought",
+        ),
+        "rank correlation **",
+    ),
+    "04_did_the_campaign_work": ("kept out by lot", "The campaign added", "treated, did not open", "No effect is shown", "Interim", "smallest rise", "planted"),
+    "05_your_own_feature_and_task": (
+        *("garden products looked at in the last 90 days", "2024-06-13", "events behind it", "Largest difference: **0**", "Did you mean 'department'"),
+        *("ends 30 days later", "gain over it", "beats without", "**passed"),
+    ),
 }
-PICTURES = {"01_first_look": 1, "02_models": 4, "04_did_the_campaign_work": 2}
+PICTURES = {"01_first_look": 1, "02_models": 4, "03_lookalike_for_a_launch": 3, "04_did_the_campaign_work": 2, "05_your_own_feature_and_task": 2}
 LOGIC = (ast.FunctionDef, ast.ClassDef, ast.For, ast.While, ast.If, ast.Try)
 
 
@@ -29,7 +46,7 @@ def executed(request: pytest.FixtureRequest, small_workspace: Workspace) -> list
     notebook = jupytext.read(request.param)
     # No kernel directories: what is left is this interpreter's own kernel, whatever else the user has installed.
     kernel = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
-    client = NotebookClient(notebook, km=kernel, timeout=60, resources={"metadata": {"path": str(request.param.parent)}})
+    client = NotebookClient(notebook, km=kernel, timeout=300, resources={"metadata": {"path": str(request.param.parent)}})
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("ENCORE_WORKSPACE", str(small_workspace.root))
         environment.delenv("ENCORE_MLFLOW_URI", raising=False)

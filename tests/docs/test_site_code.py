@@ -75,8 +75,13 @@ NOT_RUN = {  # the beginning of a line -> why it is only checked
     "encore export --workspace": "sends to what the shop file names, and this one names nothing",
     "encore replay": "needs a score run of that day",
 }
-USER = "user-0001"
-CODES = {"encore campaign report": 6}  # the page says so: the windows are not over
+USER = "user-000001"
+CODES = {  # the beginning of a line -> the code that it ends with here
+    "encore campaign report": 6,  # the page says so: the windows are not over
+    "encore campaign monitor": 6,  # it begins today, and the events of this shop end long before
+    "encore export braze": 2,  # nobody has told the address
+    "encore rollback": 5,  # there was one release
+}
 
 
 @pytest.fixture(scope="module")
@@ -119,15 +124,18 @@ def run_all(pages: tuple[str, ...]) -> list[str]:
 def run(line: str) -> tuple[int, str]:
     """The exit code of a line, as `main` gives it, and what its error says."""
     try:
-        encore.app(words_of(line)[1:], standalone_mode=False)
+        ended = encore.app(words_of(line)[1:], standalone_mode=False)  # the code of an Exit is what it returns
     except EncoreError as error:
         return exit_code(error), str(error)
-    except (SystemExit, typer.Exit) as ended:
-        return int(getattr(ended, "code", None) or getattr(ended, "exit_code", None) or 0), ""
-    return 0, ""
+    return int(ended or 0), ""
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
+
+
+SALESFORCE = {"get_config", "execute", "save", "validate", "publish", "stop"}  # are not there without a key of Salesforce's: tests of the recipes
+BY_ID = {"get_job", "get_privacy_request", "get_version_metadata", "get_version_ready", "post_version_infer"}  # only the service can give
+NOT_MADE = {"get_report", "get_changes", "post_refresh"}  # of a campaign and a look-alike whose jobs nobody has run
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +149,7 @@ def operations() -> Any:
 
 
 def test_every_request_of_the_api_page_is_understood(operations: Any, client: Any) -> None:
-    """In the order of the page, so that what one makes the next may ask for. 404 is the answer where a job or a look-alike has an id of its own."""
+    """In the order of the page, so that what one makes the next may ask for."""
     answers = {}
     for method, path, operation in operations.each():
         words = shlex.split(operations.curl(method, path, operation))
@@ -154,4 +162,4 @@ def test_every_request_of_the_api_page_is_understood(operations: Any, client: An
         assert str(answer.status) in operation["responses"]
     unseen = {name for name, status in answers.items() if status == 404}
     assert {name: status for name, status in answers.items() if status >= 400 and status != 404} == {}
-    assert unseen == NOT_THERE
+    assert unseen == SALESFORCE | BY_ID | NOT_MADE

@@ -23,6 +23,7 @@ def score(root: Path, *more: str) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in (root / "scores").glob("*/*")}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_spark_writes_the_same_score_run(published: Any, releases: Path) -> None:
     """The model, the release and the code are the same; only who runs it differs."""

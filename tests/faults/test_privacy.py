@@ -209,6 +209,7 @@ def test_after_a_deletion_the_id_is_nowhere_and_the_receipt_says_where_it_was(fu
         assert (again["left"], sum(again["erased"].values())) == ({}, 0)
 
 
+@pytest.mark.long  # a whole shop is built anew several times
 def test_what_comes_later_from_old_files_and_from_backups_stays_out(plain, tmp_path):
     """Re-ingest, rebuild from raw, and a backup of the log, of the tombstones, or of all but the ledger."""
     with closing(Ledger(plain.ledger_url)) as ledger:
