@@ -45,6 +45,7 @@ MEMBERS = sa.Table(
     sa.Column("entered_on", sa.Date, nullable=False),
     sa.Column("ends_on", sa.Date, nullable=False),
     sa.Column("entered_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Index("ix_campaign_members_group", "campaign", "group", "ends_on"),  # how many are in which group, and until when
 )
 REPORTS = sa.Table(
     "campaign_reports",

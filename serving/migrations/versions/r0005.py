@@ -34,6 +34,7 @@ def upgrade() -> None:
         sa.Column("entered_at", moment, nullable=False),
     )
     op.create_index("ix_campaign_members_user_id", "campaign_members", ["user_id"])
+    op.create_index("ix_campaign_members_group", "campaign_members", ["campaign", "group", "ends_on"])
     op.create_table(
         "campaign_reports",
         sa.Column("id", sa.String(36), primary_key=True),
