@@ -15,6 +15,7 @@ from features.errors import InvalidShopFile
 from features.workspace import open_workspace
 from serving.app import service_settings
 from serving.border.keys import create_key
+from serving.journeys import known
 from serving.journeys.activities import activities, remember
 from serving.journeys.activity import ROOT
 from serving.journeys.known import KnownAudiences
@@ -35,6 +36,12 @@ def token(said, key=KEY, header=None, digest="sha256"):
     """A JSON Web Token by the letter of RFC 7519, and no library."""
     start = part({"alg": "HS256", "typ": "JWT"} if header is None else header) + b"." + part(said)
     return start + b"." + part(hmac.digest(key.encode(), start, digest))
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A busy machine may keep the ledger's answer waiting; what is tested here is what it says."""
+    monkeypatch.setattr(known, "PATIENCE", 30.0)
 
 
 @pytest.fixture

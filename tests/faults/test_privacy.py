@@ -176,6 +176,7 @@ def tables_with(url, *ids):
     return {name for name, all_rows in rows.items() if any(one in str(row) for row in all_rows for one in ids)}
 
 
+@pytest.mark.parametrize("ledger_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
 def test_after_a_deletion_the_id_is_nowhere_and_the_receipt_says_where_it_was(full):
     with closing(Ledger(full.ledger_url)) as ledger:
         user = fill(full, ledger)
