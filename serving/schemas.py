@@ -150,13 +150,9 @@ class JourneyBody(BaseModel):
 
     audience: Echo
     user_id: Echo
-    branch: Annotated[
-        str, Field(description="`in`, `out` or `holdout` of an audience; a band for a prediction's name; `fallback` when nothing can be said.")
-    ]
+    branch: Annotated[str, Field(description="`in`, `out` or `holdout` of an audience; a band for a prediction's name; `fallback` when nothing can be said.")]
     fallback: bool
-    status: Annotated[
-        str, Field(description="As of a score; or why it fell back: NO_RELEASE, UNKNOWN_AUDIENCE, UNAVAILABLE, LIMITED, OVERLOADED, INVALID.")
-    ]
+    status: Annotated[str, Field(description="As of a score; or why it fell back: NO_RELEASE, UNKNOWN_AUDIENCE, UNAVAILABLE, LIMITED, OVERLOADED, INVALID.")]
     group: Annotated[
         str | None,
         Field(description="Of a member of an audience with a hold-out: treatment (branch `in`), control (`holdout`) or business_as_usual (`out`)."),
