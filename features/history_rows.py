@@ -153,7 +153,7 @@ def _orders(tiles: Tiles, users: pa.Array, cut: int) -> dict[str, Any]:
         epoch_us(CASE WHEN event = 'order_cancelled' THEN greatest(occurred_at, known_at) ELSE occurred_at END) AS moment
         FROM log WHERE event IN ({said}) AND day < {cut} AND known_day < {cut} AND day >= {cut - KEPT_ORDERS}
         AND (event <> 'order_cancelled' OR (order_id IS NOT NULL AND product_id IS NULL))
-        GROUP BY ALL HAVING sum(sign) > 0"""  # noqa: S608
+        GROUP BY ALL HAVING sum(sign) > 0 ORDER BY ALL"""  # noqa: S608 - an order and its lines share a moment; their order is part of the bytes
     table = Engine().sql(query, log=tiles.log.parts)
     owner = pc.fill_null(pc.index_in(table["user_id"], users), -1).to_numpy()
     moment = table["moment"].to_numpy()
