@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class Version:
     tags: Mapping[str, str]
 
 
-class Registry:
+class Registry(ABC):
     """Registers versions and moves their aliases; `training.tracking.Tracking` is one that has connected.
 
     Raises:
@@ -44,9 +45,9 @@ class Registry:
     client: MlflowClient
     lease: Lease | None
 
+    @abstractmethod
     def _reachable(self) -> AbstractContextManager[None]:
         """Turns what MLflow raises into TrackingUnavailable."""
-        raise NotImplementedError
 
     def register(self, task: str, run_id: str, bundle_path: str, tags: Mapping[str, str], description: str) -> Version:
         """Make a bundle of a run the next version of its task's model."""

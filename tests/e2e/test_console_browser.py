@@ -121,10 +121,12 @@ def context(browser: Browser, **settings: object) -> Iterator[tuple[BrowserConte
 
 @pytest.mark.parametrize(("language", "view"), [("en", "wide"), ("zh", "narrow")])
 def test_every_page_is_clean_and_axe_finds_nothing_serious(browser, site, user, language, view):
-    check(browser, site, [page.format(task="repeat_order", user=user) for page in PAGES], language, view)
+    assert check(browser, site, [page.format(task="repeat_order", user=user) for page in PAGES], language, view) == len(PAGES)
 
 
 def check(browser, site, pages, language, view):
+    """Hold pages against what a page has to be; returns how many were looked at."""
+    seen = 0
     with context(browser, locale=LOCALES[language], **VIEWS[view]) as (opened, wrong):
         page, axe = opened.new_page(), Axe()
         for path in pages:
@@ -137,6 +139,8 @@ def check(browser, site, pages, language, view):
             bad = [(one["id"], one["impact"], [node["html"][:200] for node in one["nodes"][:3]]) for one in found if one["impact"] in ("serious", "critical")]
             assert not bad, (path, bad)
             assert not wrong, (path, wrong)
+            seen += 1
+    return seen
 
 
 @pytest.mark.parametrize(("language", "view"), [("zh", "wide"), ("en", "narrow")])

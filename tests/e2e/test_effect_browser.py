@@ -59,7 +59,7 @@ def site(small_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.mark.parametrize(("language", "view"), [("en", "wide"), ("zh", "narrow")])
 def test_every_campaign_is_clean_and_axe_finds_nothing_serious(browser, site, language, view):
-    console.check(browser, site, PAGES, language, view)
+    assert console.check(browser, site, PAGES, language, view) == len(PAGES)
 
 
 @pytest.mark.parametrize(("language", "view"), [("zh", "wide"), ("en", "narrow")])
