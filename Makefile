@@ -5,8 +5,15 @@ INSTALLED := .venv/installed
 DATA ?=
 # Two processes, a file in one of them, the long files first.
 SHARED := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+QUICK := unit spec/test_views.py spec/test_log.py spec/test_cycle.py \
+  $(patsubst %,contract/test_%.py,scores vector equality audiences audience_rules journeys ledger headers metrics)
+# A process computes on one core: with more threads in each they would mostly wait for each other.
+test test-quick test-long: export OMP_NUM_THREADS = 1
+test test-quick test-long: export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: demo test test-quick test-long check format bench bench-models bench-large bench-service scan docs site lock clean
+.PHONY: install demo test test-quick test-long check format bench bench-models bench-large bench-service scan docs pictures site lock clean
+
+install: $(INSTALLED)  ## the environment alone, for a shop of one's own
 
 demo: $(INSTALLED)  ## raw data -> models -> a live service; ONCE=1 ends by itself
 	$(BIN)/encore demo --workspace workspace $(if $(ONCE),--once)
@@ -14,8 +21,8 @@ demo: $(INSTALLED)  ## raw data -> models -> a live service; ONCE=1 ends by itse
 test: $(INSTALLED)  ## the whole suite, under 10 minutes on 2 cores
 	$(BIN)/python -m pytest -m "not long" $(SHARED) tests/e2e tests/docs tests/faults tests/evidence tests/property tests/contract tests/spec tests/unit
 
-test-quick: $(INSTALLED)  ## the part that takes under a minute: units, contracts, what each feature is
-	$(BIN)/python -m pytest -m "not long" -x tests/unit tests/contract tests/spec/test_views.py tests/spec/test_log.py tests/spec/test_cycle.py
+test-quick: $(INSTALLED)  ## the part that takes under a minute: units, what each feature is, what the API promises of scores and audiences
+	$(BIN)/python -m pytest -m "not long" -x $(SHARED) $(QUICK:%=tests/%)
 
 test-long: $(INSTALLED)  ## floods, soaks, hundreds of repetitions
 	$(BIN)/python -m pytest -m long --timeout 3600
@@ -48,12 +55,17 @@ bench-service: $(INSTALLED)  ## speed and weight of the service (needs wrk), wri
 docs: $(INSTALLED)  ## the feature dictionary of the demo's shop, from the catalogue itself
 	$(BIN)/python docs/dictionary.py
 
+pictures: $(INSTALLED)  ## the docs' pictures of the console, from the pages that the long browser test checks (needs chromium)
+	PICTURES=docs/pictures $(BIN)/python -m pytest -m long -x tests/e2e/test_console_kinds.py
+
 site: $(INSTALLED)  ## the docs, into site/: every link and anchor checked, nothing loaded from outside
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lock: $(INSTALLED)  ## pin the dependencies anew, with hashes and without addresses
 	for extra in "serve --extra postgres" train dev; do $(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --custom-compile-command "make lock" --extra $$extra pyproject.toml -o requirements/$${extra%% *}.txt; done
+	echo uv | $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements/dev.txt \
+	  --custom-compile-command "make lock" - -o requirements/uv.txt
 
 clean:
 	rm -rf .venv workspace dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -61,6 +73,8 @@ clean:
 $(INSTALLED): requirements/dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Encore needs Python 3.11 or newer; found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/uv.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --requirement requirements/dev.txt \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt  # which reads pip.conf
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(INSTALLED)

@@ -11,7 +11,7 @@ import typer
 
 from features import commands as features_commands
 from features.errors import EncoreError, NotWritten
-from features.exit_codes import exit_code
+from features.exit_codes import INFRASTRUCTURE, exit_code
 from features.logs import console, log, set_up_logs
 from serving import commands as serving_commands
 from training import commands as training_commands
@@ -61,10 +61,12 @@ def _end(error: EncoreError) -> NoReturn:
     else:
         log.error(str(error), extra={"facts": {"kind": type(error).__name__}})
     _tell(error)
-    # Bypasses the interpreter's tear-down, which waits for threads of libraries that may hang on a dead server.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(exit_code(error))
+    code = exit_code(error)
+    if code == INFRASTRUCTURE:  # no tear-down: it waits for threads of libraries that may hang on a dead server
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from features.errors import (
     UnknownName,
 )
 
-FAULT = 1
+FAULT, INFRASTRUCTURE = 1, 5
 EXIT_CODES: dict[type[EncoreError], int] = {
     UnknownName: 2,
     InvalidShopFile: 2,

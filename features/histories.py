@@ -19,6 +19,7 @@ import pyarrow as pa
 Array = npt.NDArray[Any]
 
 KEPT_ORDERS = 180  # days: an order that is older than that when it is cancelled stays counted until the next release
+KEPT_DAYS = 91  # days that each stand for themselves, so that people can read them: thirteen weeks
 # What a table holds of each row; `bucket` says what the columns mean. `since` is the day on which a change became known.
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "days": ("day", "column", "value"),

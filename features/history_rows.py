@@ -17,7 +17,7 @@ from features.catalogue import catalogue, parts_of
 from features.engine import Engine
 from features.events import day_number
 from features.goods import goods_named
-from features.histories import AMOUNTS, COLUMNS, KEPT_ORDERS, KINDS, Histories, Table
+from features.histories import AMOUNTS, COLUMNS, KEPT_DAYS, KEPT_ORDERS, KINDS, Histories, Table
 from features.requests import with_inputs
 from features.tile_columns import CHANGES, DAY_CODES, DAY_COLUMNS, KEY_CODES, KEY_COLUMNS
 from features.tiles import Tiles
@@ -81,7 +81,7 @@ def _near(plan: Plan) -> tuple[Array, Array]:
         targets.setdefault(target, []).append(part)
     for code in range(len(DAY_COLUMNS)):
         asked = [part for target in plan.groups[plan.group_of[code] : plan.group_of[code + 1]] for part in targets[int(target)]]
-        near[code] = max((part.window or 0 for part in asked), default=0)
+        near[code] = max(KEPT_DAYS, *(part.window or 0 for part in asked))
         # An endless count of days needs each of them; so do the first and last days of amounts, which may cancel each other out.
         foldable[code] = not any((part.kind == "days" and part.window is None) or (part.kind != "sum" and not COUNTS[code]) for part in asked)
     near[OF_ORDERS] = np.maximum(near[OF_ORDERS], KEPT_ORDERS)

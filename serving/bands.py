@@ -42,9 +42,9 @@ def bands_of(bundle: Bundle, snapshot: Snapshot, scores: Scores) -> dict[str, An
     shares = bundle.contributions(rows)[:, :-1]
     weight = np.abs(shares).mean(axis=0)
     for place in np.argsort(-weight, kind="stable")[:MOST_FEATURES]:
-        if weight[place] > 0:
-            name = bundle.features[place]
-            values = np.asarray(columns[name], dtype=np.float64)[eligible]
+        name = bundle.features[place]
+        values = np.asarray(columns[name], dtype=np.float64)[eligible]
+        if weight[place] > 0 and not np.isnan(values).all():  # one that nobody has a value of tells nobody apart
             told["features"].append(
                 {"name": name, "share": float(weight[place]), "direction": _direction(rows[:, place], shares[:, place]), **_lie(values, band)}
             )
@@ -52,7 +52,7 @@ def bands_of(bundle: Bundle, snapshot: Snapshot, scores: Scores) -> dict[str, An
 
 
 def _lie(values: Vector, band: npt.NDArray[np.intp]) -> dict[str, Any]:
-    """How values lie in each band, on bins that all bands share."""
+    """How values lie in each band, on bins that all bands share; somebody has a value."""
     known = ~np.isnan(values)
     few = np.unique(values[known][:100_000])
     if len(few) <= FEW_VALUES:
@@ -63,7 +63,7 @@ def _lie(values: Vector, band: npt.NDArray[np.intp]) -> dict[str, Any]:
     for number, name in enumerate(BANDS):
         mine, seen = band == number, values[known & (band == number)]
         inside = np.clip(seen, edges[0], edges[-1])
-        counts = np.histogram(inside, edges)[0] / max(1, len(seen)) if len(edges) > 1 else np.zeros(0)
+        counts = np.histogram(inside, edges)[0] / max(1, len(seen))
         bands[name] = {
             "missing": float(1 - len(seen) / max(1, mine.sum())),
             "mean": float(seen.mean()) if len(seen) else None,
@@ -75,8 +75,6 @@ def _lie(values: Vector, band: npt.NDArray[np.intp]) -> dict[str, Any]:
 
 def _around(values: Vector) -> Vector:
     """Bins with one value in each."""
-    if not len(values):
-        return np.zeros(0)
     middles = (values[1:] + values[:-1]) / 2
     return np.concatenate([[values[0] - 0.5], middles, [values[-1] + 0.5]])
 

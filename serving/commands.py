@@ -17,6 +17,7 @@ from features.workspace import open_workspace
 from serving import keys_commands
 from serving.audiences import commands as audience_commands
 from serving.campaigns import commands as campaign_commands
+from serving.console import commands as console_commands
 from serving.destinations import commands as export_commands
 from serving.privacy import commands as privacy_commands
 from serving.quality import commands as quality_commands
@@ -35,6 +36,7 @@ def mount(app: typer.Typer) -> None:
     campaign_commands.mount(app)
     export_commands.mount(app)
     privacy_commands.mount(app)
+    console_commands.mount()
 
 
 def publish(workspace: WorkspaceOption = None, as_of: AsOf = None) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from features.errors import EncoreError, NoRelease
 from features.logs import log
+from serving.audiences.warm import warm
 from serving.metrics import RELEASES_REFUSED, SWAPS
 from serving.pointer import current_id
 from serving.release import Release, load_release
@@ -88,6 +89,8 @@ class Current:
             release = release.withholding(self._scorer.release.withheld.tombstones)
         scorer = Scorer(release, self.good_for)
         scorer.warm()
+        if self._scorer:
+            warm(release, self._scorer.release)
         self._before, self._scorer, self._stamp = self._scorer, scorer, seen
         self.failure, self._refused = None, None
         self.swaps += 1

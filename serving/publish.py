@@ -18,7 +18,7 @@ from features.snapshot import Snapshot
 from features.tiles import Tiles
 from features.workspace import Workspace
 from serving.audiences.refresh import refresh_published
-from serving.facts import facts_of
+from serving.facts import facts_of, histories_behind
 from serving.members import Kinds, refreshed_members, tell_ledger
 from serving.pages import pages_of
 from serving.pointer import activate
@@ -79,7 +79,9 @@ def publish(workspace: Workspace, as_of: date | None = None) -> str:
         write_tombstones(workspace.releases, buried)
         about = {"scored_at": datetime.now(UTC).isoformat(timespec="seconds")}
         pages = pages_of(workspace, tracking, tiles, snapshot, {task: champions[task] for task in models})
-        release_id = write_release(workspace.releases, snapshot, models, about, members, facts_of(tiles, snapshot), buried, pages)
+        facts = facts_of(tiles, snapshot)
+        histories = histories_behind(tiles, snapshot, facts, models)
+        release_id = write_release(workspace.releases, snapshot, models, about, members, facts, buried, pages, histories)
         activate(workspace.releases, release_id)
         found |= {"release": release_id, "users": snapshot.table.num_rows}
     tell_ledger(workspace, members, [f"lookalike-{name}" for name in gone])

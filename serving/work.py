@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 import traceback
 from collections.abc import Callable
@@ -10,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import EncoreError, UnknownName
-from features.files import digest_of
 from features.logs import log, step
 from features.workspace import Workspace
 from serving.audiences.rules import Rule
 from serving.campaigns.jobs import enrol_job, report_job
 from serving.destinations.commands import deliver_job
-from serving.destinations.files import FORMATS
+from serving.destinations.files import FORMATS, file_name
 from serving.destinations.outbox import send_if_told
 from serving.destinations.table import members_table
 from serving.destinations.told import audience_rule, members
@@ -86,12 +84,6 @@ def export(workspace: Workspace, ledger: Ledger, job: Job) -> dict[str, Any]:
 def export_name(rule: Rule, audience: str, release_id: str, format: str) -> str:
     """Exports of a look-alike's audience begin with the model's name and a dot, by which they are found when the seed is forgotten."""
     return f"{rule.task}.{release_id}.{format}" if rule.members else f"{file_name(audience)}-{release_id}.{format}"
-
-
-def file_name(name: str) -> str:
-    """An audience's name as any file system takes it; names that come out alike are told apart by a digest."""
-    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    return plain if plain == name else f"{plain}-{digest_of(name)[:6]}"
 
 
 AUDITED = {"export": "audience exported"}  # other jobs write to the audit log what they did

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from features.commands import AsOf, WorkspaceOption
 from features.errors import GateRefused, MissingExtra, NoUsableData
@@ -21,15 +20,16 @@ from training.preflight_notes import note_checks, note_outcomes
 
 TaskOption = Annotated[list[str] | None, typer.Option("--task", "-t", help="A prediction, such as repeat_order; repeatable.", show_default=False)]
 
+shop_words = typer.Typer(name="shop", help="What the shop's own history says, before any model; and the report to send to others.", no_args_is_help=True)
+
 
 def mount(app: typer.Typer) -> None:
     """Add this package's commands."""
     app.command()(check)
     app.command()(train)
     app.command()(retrain)
-    words = typer.Typer(name="shop", help="What the shop's own history says, before any model.", no_args_is_help=True)
-    words.command()(report)
-    app.add_typer(words)
+    shop_words.command()(history)
+    app.add_typer(shop_words)
     app.add_typer(lookalike_commands.words())
 
 
@@ -37,7 +37,7 @@ def check(
     workspace: WorkspaceOption = None,
     as_of: AsOf = None,
     task: TaskOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for each check.")] = False,
 ) -> None:
     """Say what each prediction needs of the data and what the data have, before anything is trained.
 
@@ -45,6 +45,7 @@ def check(
     """
     try:
         from training.preflight import Verdict, preflight
+        from training.preflight_said import show
         from training.retrain import asked_tasks
     except ModuleNotFoundError as error:
         raise MissingExtra("train", error.name) from None
@@ -58,12 +59,9 @@ def check(
         for line in checks:
             typer.echo(json.dumps(asdict(line), ensure_ascii=False))
     else:
-        table = Table("prediction", "check", "seen", "required", "", "what to do")
-        for line in checks:
-            table.add_row(line.task, line.name, line.seen, line.required, line.verdict, line.advice)
-        console.print(table)
+        show(checks, console)
     if all(any(line.verdict is Verdict.FAIL for line in lines) for lines in found.values()):
-        raise NoUsableData("None of the predictions can be trained on these data; the table says what each lacks.")
+        raise NoUsableData("None of the predictions can be trained on these data; what each lacks stands above.")
 
 
 def train(workspace: WorkspaceOption = None, as_of: AsOf = None, task: TaskOption = None) -> None:
@@ -114,7 +112,7 @@ def run_retrain(workspace: Workspace, as_of: date | None = None, names: tuple[st
     return {outcome.task: outcome.state for outcome in outcomes}
 
 
-def report(
+def history(
     workspace: WorkspaceOption = None,
     as_of: AsOf = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write. Default: reports/shop-DATE in the workspace.", show_default=False)] = None,

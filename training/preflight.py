@@ -51,7 +51,9 @@ def preflight(asked: AskedTask, until: date, tiles: Tiles, store: SnapshotStore)
         ready = prepare(asked, until, tiles, store)
     except NoUsableData as error:
         return [Check(asked.name, "data", "not enough to make examples", "events and a span that the task can be asked of", Verdict.FAIL, str(error))]
-    checks += [_cutoffs(ready), *_outcomes(ready), _missing(ready)]
+    checks += [_cutoffs(ready), *_outcomes(ready)]
+    if len(ready.train.X):
+        checks.append(_missing(ready))
     if min(ready.outcomes) > 0:
         checks.append(_leaks(ready, tiles.shop.signed_off))
     return checks

@@ -77,8 +77,8 @@ def judged(rows: pd.DataFrame, names: Mapping[str, str], unused: Collection[str]
 
 
 def _without_unset(rows: pd.DataFrame) -> pd.DataFrame:
-    texts = [str(name) for name in rows if name != "line" and rows[name].notna().any()]
-    return rows.assign(**{name: rows[name].mask(rows[name].isin(UNSET)) for name in texts})
+    unset = {str(name): rows[name].isin(UNSET) for name in rows if name != "line"}
+    return rows.assign(**{name: rows[name].mask(found) for name, found in unset.items() if found.any()})
 
 
 def _order_id(rows: pd.DataFrame) -> pd.Series:

@@ -26,8 +26,8 @@ Where = Annotated[
 ]
 Cut = Annotated[
     list[str] | None,
-    typer.Option("--cut", "-c", metavar="NAME=VALUE", help="top_n, top_percent, min_percentile, max_percentile, min_probability, max_probability, band, or "
-                 "budget with contact_cost and coupon_cost."),
+    typer.Option("--cut", "-c", metavar="NAME=VALUE", help="top_n or top_percent, either with skip_percent; min_percentile, max_percentile, min_probability, "
+                 "max_probability, band, or budget with contact_cost and coupon_cost."),
 ]  # fmt: skip
 Holdout = Annotated[float, typer.Option("--holdout", help="Per cent of the members that the campaign leaves alone, as control.", min=0, max=99)]
 Usual = Annotated[float, typer.Option("--business-as-usual", help="Per cent that gets what it would get without the campaign.", min=0, max=99)]

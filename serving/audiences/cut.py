@@ -132,10 +132,9 @@ def measured(release: Release, rule: Rule, rows: npt.NDArray[np.int64], sums: tu
 def bounds(found: Ranking, rule: Rule) -> tuple[int, int]:
     """The places of a ranking that a rule takes, from start to before stop. Every cut is a piece of the ranking."""
     everybody, band = len(found), {"high": (HIGH, 100.0), "medium": (LOW, HIGH), "low": (0.0, LOW)}.get(rule.band or "")
-    if rule.top_n is not None:
-        return 0, min(rule.top_n, everybody)
-    if rule.top_percent is not None:
-        return 0, round(everybody * rule.top_percent / 100)
+    if rule.top_n is not None or rule.top_percent is not None:
+        stop = min(rule.top_n, everybody) if rule.top_n is not None else round(everybody * (rule.top_percent or 0.0) / 100)
+        return min(round(everybody * (rule.skip_percent or 0.0) / 100), stop), stop
     if band:  # a band begins at its least percentile and ends before that of the next
         return 0 if rule.band == "high" else found.down_to_percentile(band[1]), found.down_to_percentile(band[0])
     if rule.budget is not None:

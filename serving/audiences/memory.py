@@ -47,6 +47,12 @@ def is_remembered(release: Release, key: Hashable) -> bool:
         return found is not None and found[0]() is release
 
 
+def known(release: Release) -> list[Any]:
+    """The keys of what is kept for a release."""
+    with _lock:
+        return [key for (holder, key) in _kept if holder == id(release)]
+
+
 def weight(made: Any) -> int:
     """Bytes of the arrays in it."""
     if isinstance(made, np.ndarray):

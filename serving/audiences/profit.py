@@ -60,6 +60,12 @@ def profit(found: Ranking, economics: Economics, sizes: Any, kind: str = "probab
     return np.asarray(found.sums[asked] * economics.margin - cost(found, economics, asked, kind))
 
 
+def profit_between(found: Ranking, economics: Economics, start: int, stop: int, kind: str = "probability") -> float:
+    """What asking a piece of the ranking earns, from the place `start` to before `stop`."""
+    first, last = profit(found, economics, [start, stop], kind)
+    return float(last - first)
+
+
 def cost(found: Ranking, economics: Economics, sizes: Any, kind: str = "probability") -> Floats:
     """What asking the best so many takes: contacts, and coupons of those who convert (of an effect: of all)."""
     asked = np.asarray(sizes)

@@ -66,6 +66,9 @@ class RuleRequest(Request):
     where: Annotated[dict[str, Any] | None, Field(description=WHERE)] = None
     top_n: Annotated[StrictInt | None, Field(ge=1, le=100_000_000, description="So many users, the best first.")] = None
     top_percent: Annotated[float | None, Field(gt=0, le=100, strict=True, description="The best percent of the pool.")] = None
+    skip_percent: Annotated[
+        float | None, Field(ge=0, lt=100, strict=True, description="With top_n or top_percent: without this best percent of the pool, who do it anyhow.")
+    ] = None
     min_percentile: Annotated[Percentile, Field(description="Percentiles as scores show them, both ends included; with max_percentile or alone.")] = None
     max_percentile: Percentile = None
     min_probability: Annotated[Share | None, Field(description="Everybody whose probability is at least this.")] = None

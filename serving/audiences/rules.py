@@ -25,6 +25,7 @@ SETTINGS = ("top_n", "top_percent", "min_percentile", "max_percentile", "min_pro
 RANGES = {
     "top_n": (1, 100_000_000),
     "top_percent": (0, 100),
+    "skip_percent": (0, 100),
     "min_percentile": (0, 100),
     "max_percentile": (0, 100),
     "min_probability": (0, 1),
@@ -47,7 +48,8 @@ class InvalidRule(EncoreError):
 class Rule:
     """Whom an audience holds. `task` ranks users, `where` is a condition (see `serving.audiences.conditions`), and at most one cut is given.
 
-    top_n: the best so many. top_percent: the best percent of the pool. min_percentile, max_percentile: the percentiles that scores
+    top_n: the best so many. top_percent: the best percent of the pool. skip_percent: of either without this best percent of the pool, such as
+    those who would do it anyhow. min_percentile, max_percentile: the percentiles that scores
     show, among all whom the prediction is about, both ends included. min_probability, max_probability: likewise. band: of the score.
     budget: as many of the best as so much money reaches, at contact_cost each and coupon_cost for each who is expected to convert.
     members: of a look-alike, the audience that its last refresh made, which keeps users who are as good as those behind them.
@@ -66,6 +68,7 @@ class Rule:
     budget: float | None = None
     contact_cost: float | None = None
     coupon_cost: float | None = None
+    skip_percent: float | None = None
 
     @property
     def cuts(self) -> list[str]:
@@ -128,6 +131,10 @@ def _shape(rule: Rule) -> Iterator[str]:
         yield "Say whom: a `task` to rank by with a cut, a condition as `where`, or both."
     elif rule.task is not None and rule.where is None and not cuts:
         yield f"Give a cut of '{rule.task}', one of {', '.join(SETTINGS)}, or a condition as `where`."
+    if rule.skip_percent is not None and not {"top_n", "top_percent"} & {*cuts}:
+        yield "skip_percent leaves out the best of top_n or top_percent: give one of them, too."
+    if rule.skip_percent is not None and rule.top_percent is not None and rule.skip_percent >= rule.top_percent:
+        yield "skip_percent is not below top_percent: nobody could be in it."
     for low, high in (CUTS["percentiles"], CUTS["probabilities"]):
         least, most = getattr(rule, low), getattr(rule, high)
         if least is not None and most is not None and least > most:

@@ -169,12 +169,11 @@ def group_sizes(ledger: Ledger, of: Campaign) -> dict[str, int]:
 
 def entered(ledger: Ledger, of: Campaign) -> tuple[dict[str, int], date | None]:
     """Group -> members in the plan's order, and the day on which the last outcome window is over; None before anybody is in."""
-    mine = MEMBERS.c.campaign == of.id
-    asked = sa.select(MEMBERS.c.group, sa.func.count(), sa.func.max(MEMBERS.c.ends_on)).where(mine).group_by(MEMBERS.c.group)
-    with ledger.connection() as connection:
-        found = {str(group): (int(size), ends) for group, size, ends in connection.execute(asked)}
-    sizes = {group: found.get(group, (0, None))[0] for group in {**of.plan.shares, **found}}
-    return sizes, max((ends for _, ends in found.values()), default=None)
+    sizes = group_sizes(ledger, of)
+    with ledger.connection() as connection:  # for each group alone the index knows the last day at once; for all together it is read to the end
+        asked = [sa.select(sa.func.max(MEMBERS.c.ends_on)).where(MEMBERS.c.campaign == of.id, MEMBERS.c.group == group) for group in sizes]
+        ends = [connection.execute(one).scalar() for one in asked]
+    return sizes, max((day for day in ends if day is not None), default=None)
 
 
 def treated(ledger: Ledger, start: date, end: date) -> set[str]:

@@ -141,7 +141,7 @@ def intervals(label: str, groups: Sequence[Dots], places: Sequence[str], show_y:
     ticks = nice(lowest if bottom is None else bottom, highest if top is None else top)
     plot = Plot(label, (-0.5, len(places) - 0.5), (ticks[0], ticks[-1]), height)
     plot.grid(ticks, show_y)
-    every = -(-len(places) // 8)
+    every = -(-len(places) // (8 if max(map(len, places)) <= 3 else 5))  # a phone has room for so many
     plot.bottom([(place, text) for place, text in enumerate(places) if place % every == 0])
     for number, group in enumerate(groups):
         shift = (number - (len(groups) - 1) / 2) * min(0.22, 0.7 / len(groups))
@@ -199,12 +199,12 @@ def legend(entries: Sequence[tuple[str, str]]) -> Markup:
     return Markup('<ul class="legend">{}</ul>').format(items)
 
 
-def bars(label: str, counts: Sequence[int], first: int, height: int = 160) -> Markup:
-    """A histogram whose bars from the `first` on are chosen; a script may choose others by their classes."""
+def bars(label: str, counts: Sequence[int], first: int, last: int, height: int = 160) -> Markup:
+    """A histogram whose bars from the `first` to the `last` are chosen; a script may choose others by their classes."""
     most, width = max(counts, default=0) or 1, 100 / max(1, len(counts))
     drawn = Markup("").join(
         Markup('<rect class="fill {}" x="{}%" y="{}" width="{}%" height="{}"/>').format(
-            "main" if place >= first else "other",
+            "main" if first <= place <= last else "other",
             f"{place * width:.3f}",
             f"{height - (height - 2) * count / most:.1f}",
             f"{0.86 * width:.3f}",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
+from math import exp, floor, log, log10
 from typing import Any
 
 from serving.campaigns import store
 from serving.campaigns.plan import TREATMENT, Plan
 from serving.campaigns.store import FINAL, MONITOR, RUNNING, Campaign
-from serving.console.effect_figures import Drawn
+from serving.console.charts import Line, curves
+from serving.console.effect_figures import Drawn, figure
 from serving.console.effect_said import alarm, warning
 from serving.console.formats import Formats
 from serving.console.rule_words import RuleWords
@@ -19,7 +21,8 @@ from serving.console.words import Words
 from serving.ledger import Ledger
 
 MOST = 50  # campaigns in the list, the newest first
-VERDICTS = {"added": "pass", "harm": "fail", "none": "plain", "no_claim": "warn"}
+ALARM_ODDS = 100  # to one, from which on the monitor alarms: as `serving.campaigns.monitor.ALARM`, which loads what computes
+LEAST_TENS, MOST_TENS = -2.0, 6.0  # powers of ten between which evidence is drawn
 
 
 def overview(ledger: Ledger, words: Words, formats: Formats) -> list[dict[str, Any]]:
@@ -124,9 +127,37 @@ def monitor(seen: Mapping[str, Any] | None, of: Campaign, words: Words, formats:
         "funnel": drawn.funnel(),
         "actual": conversions["actual"],
         "expected": conversions["expected"],
+        "evidence": evidence(conversions["series"], words, formats),
+        "ratio": words.text("effect.ratio_evidence", odds=odds(seen["ratio"]["evidence"], words, formats), limit=formats.number(ALARM_ODDS)),
         "source": None if conversions["expected"] is None else "target" if "target" in conversions["source"] else "scores",
         "alarms": [alarm(one, words) for one in seen["alarms"]],
     }
+
+
+def evidence(series: Sequence[float], words: Words, formats: Formats) -> dict[str, Any] | None:
+    """Evidence that conversions are far under expectation, by days since entry, beside the line of alarm. series: log e-values; None where there are none."""
+    if len(series) < 2:
+        return None
+
+    def tens(value: float) -> float:
+        return min(max(value / log(10), LEAST_TENS), MOST_TENS)
+
+    alarm_at, last = log10(ALARM_ODDS), len(series) - 1
+    line = Line(words.text("effect.evidence_is"), [(day, tens(value)) for day, value in enumerate(series)])
+    limit = Line(words.text("effect.evidence_alarm"), [(0, alarm_at), (last, alarm_at)], "second")
+    top = max(alarm_at + 1, *(y for _, y in line.points))
+    show = lambda y: formats.number(10**y, max(0, -floor(y)))  # noqa: E731 - two words of a chart
+    chart = curves(words.text("effect.evidence"), [limit, line], lambda day: formats.number(day), show, top=top, bottom=LEAST_TENS, height=220)
+    rows = [[formats.number(day), odds(exp(min(value, 500.0)), words, formats)] for day, value in enumerate(series)]
+    looks, head = [(one.name, one.look) for one in (line, limit)], [words.text("effect.days_in"), line.name]
+    return figure(words.text("effect.evidence"), words.text("effect.evidence_note"), chart, looks, head, rows)
+
+
+def odds(value: float, words: Words, formats: Formats) -> str:
+    """Odds to one, as far as anybody reads them."""
+    if value > 1e6:
+        return words.text("alarm.millions")
+    return formats.number(value, 0 if value >= 10 else 2 if value >= 0.01 else 4)
 
 
 def _reached(seen: Mapping[str, Any] | None, told: Told | None, today: date) -> date:

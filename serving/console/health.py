@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.console.told import Told
+from serving.console.trust import gate
 from serving.pointer import history
 from training.heartbeat import CODE, FILE, SUCCESS, parse
 from training.preflight_notes import read_notes
@@ -59,7 +60,8 @@ def _days(told: str, now: datetime) -> dict[str, Any]:
 def retrains(preflight: Path | None) -> list[dict[str, Any]]:
     """What the last retrain of each prediction came to."""
     notes = read_notes(preflight) if preflight else {}
-    found = [{"task": task, **note["retrain"]} for task, note in notes.items() if isinstance(note.get("retrain"), Mapping)]
+    told = [(task, note["retrain"]) for task, note in notes.items() if isinstance(note.get("retrain"), Mapping)]
+    found = [{"task": task, **retrain, "gate": gate(str(retrain.get("reason", "")))} for task, retrain in told]
     return sorted(found, key=lambda one: (str(one.get("at", "")), one["task"]), reverse=True)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from features.calendar import day_of
+from features.histories import KEPT_DAYS
 from features.tile_columns import DAY_COLUMNS
 from features.vocabulary import EVENTS, STAGES
 from serving.console.charts import Dots, intervals
@@ -17,8 +18,8 @@ from serving.console.words import Words
 from serving.schemas import score_body
 from serving.scorer import Score, Status
 
-MOST_DAYS = 60  # of a history, latest first
-WEEKS = 13  # of the picture
+MOST_DAYS, SHOWN_DAYS = 60, 12  # of a history, latest first; and before somebody asks for more
+WEEKS = KEPT_DAYS // 7  # of the picture
 COUNTED = {column: event for event, (column, _) in EVENTS.items()}  # column of the days -> event
 QUIET = ("order_item", "identified", "list_view")  # events that say nothing beside others
 SAID = ("OK", "STALE")
@@ -31,7 +32,7 @@ def page(told: Told, user_id: str, words: Words, formats: Formats) -> dict[str, 
         return {"user_id": user_id, "absent": told.scorer.absence(user_id).value}
     now = datetime.now(UTC)
     scores = [told.scorer.score(task, [user_id], now, reasons=True)[0] for task in told.release.bundles]
-    scored = [_score(told, score, formats) for score in scores if score.status in SAID]
+    scored = [_score(told, score, words, formats) for score in scores if score.status in SAID]
     return {
         "user_id": user_id,
         "absent": None,
@@ -46,7 +47,7 @@ def page(told: Told, user_id: str, words: Words, formats: Formats) -> dict[str, 
     }
 
 
-def _score(told: Told, score: Score, formats: Formats) -> dict[str, Any]:
+def _score(told: Told, score: Score, words: Words, formats: Formats) -> dict[str, Any]:
     kind = told.release.bundles[score.task].kind
     if score.probability is not None:
         main = formats.percent(score.probability)
@@ -66,7 +67,7 @@ def _score(told: Told, score: Score, formats: Formats) -> dict[str, Any]:
         "share": (score.percentile or 0.0) / 100,
         "band": score.band,
         "stale": score.status == Status.STALE,
-        "details": {name: value for name, value in (score.details or {}).items() if value is not None},
+        "parts": _parts(told, score, words, formats),
         "reasons": [
             {
                 "meaning": told.feature(reason.feature)["meaning"],
@@ -79,6 +80,23 @@ def _score(told: Told, score: Score, formats: Formats) -> dict[str, Any]:
             for reason in reasons
         ],
     }
+
+
+def _parts(told: Told, score: Score, words: Words, formats: Formats) -> str:
+    """What a score is made of, in a sentence; none where there is nothing to add."""
+    known = score.details or {}
+    if "median_days" in known:
+        midnight = date.fromisoformat(told.manifest["as_of"])
+        later = words.text("person.later", day=formats.day(midnight + timedelta(days=int(told.release.bundles[score.task].about["horizon_days"]))))
+        days = {name: known[f"{name}_days"] for name in ("earliest", "median", "latest")}
+        return words.text("person.parts_date", **{name: later if n is None else formats.day(midnight + timedelta(days=int(n))) for name, n in days.items()})
+    if "cents_if_any" in known:
+        return words.text("person.parts_value", chance=formats.percent(known["probability"]), amount=formats.money(known["cents_if_any"]))
+    if "cents_per_order" in known:
+        return words.text("person.parts_orders", n=formats.number(known["expected_orders"], 1), amount=formats.money(known["cents_per_order"]))
+    if "if_treated" in known:
+        return words.text("person.parts_effect", treated=formats.percent(known["if_treated"]), control=formats.percent(known["if_control"]))
+    return ""
 
 
 def _levers(told: Told, scores: Sequence[Score]) -> list[dict[str, Any]]:
@@ -122,9 +140,10 @@ def _history(told: Told, row: int, words: Words, formats: Formats) -> dict[str, 
     listed = [
         {"day": formats.day(day_of(day)), "told": events, "money": counts.get("revenue_cents")}
         for day, counts in sorted(days.items(), reverse=True)
-        if (events := _events(counts))
+        if (events := [one for one in _events(counts) if one[0] == "order" or histories.day - day <= KEPT_DAYS])  # older ones may be sums
     ]
-    return {"days": listed[:MOST_DAYS], "more": max(0, len(listed) - MOST_DAYS), "chart": _weeks(days, histories.day, words, formats)}
+    shown, rest = listed[:SHOWN_DAYS], listed[SHOWN_DAYS:MOST_DAYS]
+    return {"days": shown, "rest": rest, "more": max(0, len(listed) - MOST_DAYS), "within": WEEKS, "weeks": _weeks(days, histories.day, words, formats)}
 
 
 def _events(counts: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -134,19 +153,21 @@ def _events(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(found, key=lambda one: (one[0] != "order", order.index(one[0])))
 
 
-def _weeks(days: Mapping[int, Mapping[str, int]], end: int, words: Words, formats: Formats) -> Any:
-    """Orders and other activity in each of the last weeks."""
-    orders, actions = [0.0] * WEEKS, [0.0] * WEEKS
+def _weeks(days: Mapping[int, Mapping[str, int]], end: int, words: Words, formats: Formats) -> dict[str, Any] | None:
+    """Orders and other activity in each of the last weeks: a picture and its numbers; None where there were neither."""
+    orders, actions = [0] * WEEKS, [0] * WEEKS
     for day, counts in days.items():
         week = WEEKS - 1 - (end - 1 - day) // 7
         if 0 <= week < WEEKS:
             orders[week] += counts.get("orders", 0)
             actions[week] += sum(count for event, count in _events(counts) if event != "order")
+    if not any(orders) and not any(actions):
+        return None
     starts = [formats.short_day((day_of(end) - timedelta(days=7 * (WEEKS - week))).isoformat()) for week in range(WEEKS)]
     groups = [
         Dots(words.text("person.activity"), [(value, None, None) if value else None for value in actions], "other"),
         Dots(words.text("person.orders"), [(value, None, None) if value else None for value in orders], "main"),
     ]
-    if not any(orders) and not any(actions):
-        return None
-    return intervals(words.text("person.weeks"), groups, starts, lambda y: formats.number(y), bottom=0.0, height=200)
+    chart = intervals(words.text("person.weeks", n=WEEKS), groups, starts, lambda y: formats.number(y), bottom=0.0, height=200)
+    rows = [(start, formats.number(bought), formats.number(done)) for start, bought, done in zip(starts, orders, actions, strict=True)]
+    return {"chart": chart, "rows": rows}

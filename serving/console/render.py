@@ -28,8 +28,10 @@ def render(template: str, words: Words, formats: Formats, **values: Any) -> str:
     """A page in one language.
 
     Args:
-        template: file in `templates`. values: what the template shows; plain texts are escaped.
+        template: file in `templates`. values: what the template shows; plain texts are escaped. layout: what stands around a page, by default the
+            console; "chapter.html" is nothing at all, for a report that leads nowhere.
     """
+    values = {"layout": "base.html", **values}
     helpers = {"t": words.text, "f": formats, "known": words.known, "said": said(words), "label": label(words), "language": words.language}
     return environment().get_template(template).render(**helpers, **values)
 
@@ -40,7 +42,7 @@ def said(words: Words) -> Any:
     def mark(text: str | None, table: str = "said") -> str | Markup:
         if not text:
             return ""
-        if (found := words.meaning(text) if table == "meaning" else words.known(table, text)) is not None:
+        if (found := words.meaning(text) if table == "meaning" else words.said(text)) is not None:
             return found
         return text if words.language == "en" else Markup('<span lang="en">{}</span>').format(text)
 

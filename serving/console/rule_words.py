@@ -40,10 +40,11 @@ class RuleWords:
     def cut(self, rule: Mapping[str, Any], task: str) -> str:
         """Which part of a ranking it takes."""
         text, number = self.words.text, self.formats.number
+        without = text("rule.skip_percent", n=self.tidy(rule["skip_percent"])) if rule.get("skip_percent") else ""
         if (size := rule.get("top_n")) is not None:
-            return text("rule.top_n", task=task, n=number(size))
+            return text("rule.top_n", task=task, n=number(size)) + without
         if (share := rule.get("top_percent")) is not None:
-            return text("rule.top_percent", task=task, n=self.tidy(share))
+            return text("rule.top_percent", task=task, n=self.tidy(share)) + without
         if rule.get("band"):
             return text("rule.band", task=task, band=text(f"band.{rule['band']}"))
         if rule.get("budget") is not None:

@@ -8,9 +8,11 @@ from typing import Any
 
 from features.errors import UnknownName
 from serving.console.formats import Formats
+from serving.console.realised import section
 from serving.console.told import Told
 from serving.console.trust_figures import BASELINES, Drawn
 from serving.console.words import Words
+from serving.ledger import Ledger
 
 MAIN = {"probability": ("auc", True), "rank": ("auc", True), "value": ("gini", True), "date": ("integrated_brier", False), "effect": ("qini", True)}
 HEADLINES = {
@@ -57,8 +59,8 @@ def card(told: Told, task: str) -> dict[str, Any]:
     }
 
 
-def page(told: Told, task: str, words: Words, formats: Formats) -> dict[str, Any]:
-    """The page of one prediction.
+def page(told: Told, ledger: Ledger, task: str, words: Words, formats: Formats) -> dict[str, Any]:
+    """The page of one prediction. Where the ledger does not answer, all but what came true in service.
 
     Raises:
         UnknownName: the release has no such prediction.
@@ -80,6 +82,7 @@ def page(told: Told, task: str, words: Words, formats: Formats) -> dict[str, Any
         "metrics": facts["metrics"],
         "shown": list((evidence or {}).get("shown", ())) or sorted(facts["metrics"].get("model", ())),
         "figures": [figure for figure in (drawn.captured(), drawn.reliability(), drawn.groups(), drawn.waiting(), drawn.effect(), drawn.stability()) if figure],
+        "realised": section(ledger, told.release.id, task, words, formats),
         "slices": [] if served else slices(evidence or {}),
         "limits": list((evidence or {}).get("limits", ("others", "prices", "cause"))),
         "extrapolation": told.release.bundles[task].about.get("extrapolation"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,10 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.files import appearing, parquet_bytes, write_bytes
+from features.files import appearing, digest_of, parquet_bytes, write_bytes
 from features.sheets import csv_writer, write_csv
 
-__all__ = ["FORMATS", "csv_writer", "parquet_writer", "write_lines"]
+__all__ = ["FORMATS", "csv_writer", "file_name", "parquet_writer", "write_lines"]
 
 
 def write_parquet(table: pa.Table, path: Path, text_columns: Sequence[str]) -> None:
@@ -35,6 +36,12 @@ def write_lines(lines: Iterable[bytes], path: Path) -> int:
             file.write(line + b"\n")
             number += 1
     return number
+
+
+def file_name(name: str) -> str:
+    """An audience's name as any file system takes it; names that come out alike are told apart by a digest."""
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return plain if plain == name else f"{plain}-{digest_of(name)[:6]}"
 
 
 FORMATS: dict[str, Callable[[pa.Table, Path, Sequence[str]], None]] = {"csv": write_csv, "parquet": write_parquet}

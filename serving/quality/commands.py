@@ -129,8 +129,7 @@ def _show(stored: Mapping[str, Any], again: Mapping[str, Any]) -> None:
 
 
 def _table(known: Mapping[str, Any]) -> Table:
-    from serving.quality.rules import judged_stratum
-    from serving.quality.standing import headline
+    from serving.quality.standing import headline, judged_stratum
 
     table = Table("prediction", "features of", "among", "rows", "metric", "realised", "promised", "expected", "actual", "next", "alerts")
     for task, standing in known.items():

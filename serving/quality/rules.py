@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from serving.quality.standing import judged_stratum
 from training.drift import USUAL, Drift
 from training.evaluate import Interval
-from training.examples import LEAST_POSITIVES
 from training.gates import ECE_ABOVE_FLOOR, IN_WORDS, LARGEST_BIAS, LARGEST_COVERAGE_ERROR, LARGEST_LEVEL_ERROR
 from training.intervals import share
 from training.kinds import KINDS
@@ -48,15 +48,6 @@ class Alert:
 
     def describe(self) -> dict[str, str]:
         return {**asdict(self), "advice": self.advice}
-
-
-def judged_stratum(facts: Mapping[str, Any]) -> str | None:
-    """The stratum that the rules judge: the untreated, everybody where those are too few, none where these are."""
-    for name in ("untreated", "all"):
-        found = facts.get(name, {})
-        if "metrics" in found and min(found["positives"], found["rows"] - found["positives"]) >= LEAST_POSITIVES:
-            return name
-    return None
 
 
 def below_expectation(kind: str, facts: Mapping[str, Any], then: Mapping[str, Interval]) -> list[Alert]:

@@ -10,6 +10,8 @@ from typing import Any
 from serving.ledger import Ledger
 from serving.quality import store
 
+LEAST = 30  # of either outcome in a stratum that is judged: as `training.examples.LEAST_POSITIVES`, which loads what computes
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -40,15 +42,17 @@ class Standing:
         return min((run.closes for run in self.pending), default=None)
 
 
-def standings(ledger: Ledger, release: str | None = None) -> dict[str, Standing]:
+def standings(ledger: Ledger, release: str | None = None, only: str | None = None) -> dict[str, Standing]:
     """Task -> where it stands.
 
     Args:
-        release: the one in service; alerts of drift are about it. None: about the newest that was looked at.
+        release: the one in service; alerts of drift are about it. None: about the newest that was looked at. only: the one task to look up.
     """
-    runs, last, drifts = store.noted_runs(ledger), store.latest_judgements(ledger), store.drifts(ledger)
+    runs, last, drifts = store.noted_runs(ledger), store.latest_judgements(ledger, only), store.drifts(ledger)
     newest = release or max(drifts.values(), key=lambda drift: drift.measured_at).release if drifts else release
     tasks = sorted({run.task for run in runs.values()} | {task for of, task in drifts if of == newest})
+    if only is not None:
+        tasks = [only] if only in tasks else []
     found = {}
     for task in tasks:
         mine = [run for run in runs.values() if run.task == task]
@@ -61,6 +65,15 @@ def standings(ledger: Ledger, release: str | None = None) -> dict[str, Standing]
             drifts.get((newest, task)) if newest else None,
         )
     return found
+
+
+def judged_stratum(facts: Mapping[str, Any]) -> str | None:
+    """The stratum that the rules judge: the untreated, everybody where those are too few, none where these are."""
+    for name in ("untreated", "all"):
+        found = facts.get(name, {})
+        if "metrics" in found and min(found["positives"], found["rows"] - found["positives"]) >= LEAST:
+            return name
+    return None
 
 
 def headline(kind: str, told: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None, Mapping[str, Any] | None]:

@@ -114,9 +114,9 @@ def note_runs(ledger: Ledger, found: Sequence[NotedRun]) -> None:
             connection.execute(RUNS.insert(), [vars(run) for run in found])
 
 
-def latest_judgements(ledger: Ledger) -> dict[tuple[str, str], Judgement]:
-    """Run and task -> its last judgement."""
-    return {(one.run, one.task): one for one in judgements(ledger)}
+def latest_judgements(ledger: Ledger, task: str | None = None) -> dict[tuple[str, str], Judgement]:
+    """Run and task -> its last judgement, of one prediction or of all."""
+    return {(one.run, one.task): one for one in judgements(ledger, task)}
 
 
 def judgements(ledger: Ledger, task: str | None = None) -> list[Judgement]:

@@ -3,6 +3,7 @@
 from serving.routes.audiences import router as audiences
 from serving.routes.campaigns import router as campaigns
 from serving.routes.console import router as console
+from serving.routes.console_audiences import router as console_audiences
 from serving.routes.events import router as events
 from serving.routes.health import router as health
 from serving.routes.inference import router as inference
@@ -17,4 +18,7 @@ from serving.routes.salesforce import router as salesforce
 from serving.routes.scores import router as scores
 from serving.routes.users import router as users
 
-ROUTERS = (events, scores, users, audiences, campaigns, lookalikes, jobs, salesforce, journeys, models, preflight, quality, privacy, inference, health, console)
+ROUTERS = (
+    *(events, scores, users, audiences, campaigns, lookalikes, jobs, salesforce, journeys, models, preflight, quality, privacy, inference, health),
+    *(console, console_audiences),
+)

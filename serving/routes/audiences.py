@@ -7,10 +7,10 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 
 from serving.audiences.conditions import Mistake, hints_of
 from serving.audiences.curve import MOST_POINTS, curve
-from serving.audiences.cut import cut
+from serving.audiences.cut import bounds, cut
 from serving.audiences.holdout import DEFAULT, GROUPS
 from serving.audiences.members import LIVE, audience_of, changes, groups_of, save, split
-from serving.audiences.profit import Economics, profit, recommended
+from serving.audiences.profit import Economics, profit_between, recommended
 from serving.audiences.ranking import ranking
 from serving.audiences.requests import AudienceRequest, PreviewRequest, may_be_called
 from serving.audiences.rules import InvalidRule
@@ -76,7 +76,7 @@ def post_preview(request: PreviewRequest, scorer: ScorerPart) -> PreviewBody:
     groups = split(release, audience.rows, request.salt, shares)
     bundle = release.bundles.get(rule.task or "")
     pays = request.economics is not None and bundle is not None and (bundle.calibrated or bundle.kind == "effect")
-    earned, best = _pays(release, request, audience.size) if pays else (None, None)
+    earned, best = _pays(release, request) if pays else (None, None)
     return PreviewBody(
         rule=rule.described(),
         groups=groups,
@@ -186,14 +186,13 @@ def post_export(key: Key, ledger: LedgerPart, claimed: OncePart, format: Annotat
     return JobBody.model_validate(Jobs(ledger).queue("export", request, claimed.effect if claimed else None))
 
 
-def _pays(release: Release, request: PreviewRequest, size: int) -> tuple[float | None, ProfitBody | None]:
-    """The profit of this cut, where it takes the best of the ranking, and the cut to recommend."""
+def _pays(release: Release, request: PreviewRequest) -> tuple[float | None, ProfitBody | None]:
+    """The profit of this cut, and the cut to recommend."""
     rule = request.rule()
     if request.economics is None or rule.task is None:
         return None, None
     found, economics, kind = ranking(release, rule.task, rule.where), request.economics.economics(), release.bundles[rule.task].kind
-    begins_at_the_best = rule.band in (None, "high") and rule.max_percentile is None and rule.max_probability is None
-    earned = float(profit(found, economics, size, kind)) if begins_at_the_best else None
+    earned = profit_between(found, economics, *bounds(found, rule), kind)
     return earned, ProfitBody.model_validate(recommended(found, economics, kind))
 
 

@@ -8,15 +8,12 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
-from starlette.concurrency import run_in_threadpool
 
-from features.errors import EncoreError
 from serving.border.sessions import COOKIE, HOME, LASTS, back_to, is_from_here
-from serving.ledger import LedgerUnavailable
 from serving.routes.console_page import Page
 from serving.routes.parts import get_current, get_ledger
 
@@ -48,7 +45,7 @@ def trust(request: Request) -> Response:
 def trust_one(task: str, request: Request) -> Response:
     from serving.console.trust import page
 
-    return Page(request).drawn("trust_one.html", lambda told, words, formats: page(told, task, words, formats))
+    return Page(request).drawn("trust_one.html", lambda told, words, formats: page(told, get_ledger(request), task, words, formats))
 
 
 @router.get("/why")
@@ -104,64 +101,6 @@ def health(request: Request) -> Response:
 
     asked, current, state = Page(request), get_current(request), request.app.state
     return asked.answer("health.html", one={**page(asked.told_if_any, current.root, state.preflight, current.failure), "keys": state.keyring.state})
-
-
-@router.get("/audiences")
-def audiences(request: Request) -> Response:
-    return _audiences(request, "")
-
-
-@router.post("/audiences")
-async def post_audience(request: Request) -> Response:
-    """Keep an audience by a name, and show the page again."""
-    if not is_from_here(request.scope):
-        return await run_in_threadpool(_audiences, request, "elsewhere", 403)
-    form = {name: values[0] for name, values in parse_qs((await request.body()).decode("utf-8", "replace")).items()}
-    return await run_in_threadpool(_kept, request, form)
-
-
-def _kept(request: Request, form: Mapping[str, str]) -> Response:
-    from serving.console.audiences import keep, keep_suggested
-
-    asked, ledger = Page(request), get_ledger(request)
-    try:
-        if "suggested" in form:
-            said = keep_suggested(asked.told, ledger, form["suggested"])
-        else:
-            said = keep(asked.told, ledger, form.get("name", "").strip(), form.get("of", ""), max(1, int(form.get("size", "0"))))
-    except LedgerUnavailable:
-        return asked.answer("empty.html", 503, key="ledger")
-    except (EncoreError, ValueError):
-        return asked.answer("empty.html", 404, key="not_found")
-    return RedirectResponse(f"{HOME}/audiences?{urlencode({'of': form.get('of', ''), 'at': form.get('at', ''), 'said': said})}", 303)
-
-
-def _audiences(request: Request, said: str, status: int = 200) -> Response:
-    from serving.audiences.profit import Economics
-    from serving.console.audiences import BEGIN, page
-
-    asked = request.query_params
-    said = said or (asked.get("said", "") if asked.get("said") in ("kept", "taken", "name") else "")
-    costs = [_money(asked.get(name)) for name in ("margin", "coupon_cost", "contact_cost")]
-    economics = Economics(costs[0], costs[1] or 0.0, costs[2] or 0.0) if costs[0] else None
-
-    def make(told: Told, words: Any, formats: Any) -> Mapping[str, Any]:
-        task = asked.get("of") or [*told.tasks, *told.seeds][0]
-        place = int(asked["at"]) if asked.get("at", "").isdigit() else BEGIN
-        return {**page(told, get_ledger(request), task, place, economics, words, formats), "tasks": [*told.tasks, *told.seeds]}
-
-    answer = Page(request).drawn("audiences.html", make, said_of=said)
-    answer.status_code = status if answer.status_code == 200 else answer.status_code
-    return answer
-
-
-def _money(told: str | None) -> float | None:
-    """An amount from a form; None for none, or for what is no amount."""
-    try:
-        amount = float(told or "")
-    except ValueError:
-        return None
-    return amount if 0 <= amount <= 1e9 else None
 
 
 @router.get("/effect")

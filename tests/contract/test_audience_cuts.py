@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 from serving.audiences.curve import BINS, MOST_POINTS, curve
 from serving.audiences.cut import cut
 from serving.audiences.expected import BY_CHANCE, level_of
+from serving.audiences.members import split
+from serving.audiences.memory import known
 from serving.audiences.profit import Economics, profit, recommended
-from serving.audiences.ranking import by_recency, ranking
+from serving.audiences.ranking import by_recency, falling, ranking
 from serving.audiences.rules import Rule
 from serving.audiences.suggested import SUGGESTIONS, suggested
+from serving.audiences.warm import warm
 from serving.release import load_release
 from serving.tombstones import marks_of, withheld
 
@@ -97,6 +100,23 @@ def test_every_number_of_a_cut_is_what_its_name_says(release, task, where, size)
     assert audience.by_recency <= audience.expected + 1e-9  # the model's own best are its best
 
 
+@FEW
+@given(task=TASKS, where=WHERE, ends=st.tuples(st.floats(0.5, 100), st.floats(0, 99)), by=st.sampled_from(["top_n", "top_percent"]))
+def test_without_the_surest_a_cut_begins_behind_them_and_its_numbers_are_of_those_that_are_left(release, task, where, ends, by):
+    top, skip = max(ends), min(ends) if min(ends) < max(ends) else 0.0
+    everybody = cut(release, Rule(task, top_percent=100, where=where)).rows
+    stop = round(len(everybody) * top / 100)
+    audience = cut(release, Rule(task, skip_percent=skip, where=where, **({"top_n": max(1, stop)} if by == "top_n" else {"top_percent": top})))
+    left = everybody[round(len(everybody) * skip / 100) : max(1, stop) if by == "top_n" else stop]
+    assert audience.rows.tolist() == left.tolist()
+    p = release.scores[task].score[left]
+    assert audience.expected == pytest.approx(p.sum(), abs=1e-9)
+    assert (audience.low, audience.high) == pytest.approx(level_of(release, task).interval(p.sum(), (p * (1 - p)).sum(), len(p)), abs=1e-7)
+    assert audience.at_random == pytest.approx(release.scores[task].score[everybody].mean() * len(p), abs=1e-9)
+    if len(p):
+        assert (audience.threshold, audience.precision) == (p[-1], pytest.approx(p.mean(), abs=1e-9))
+
+
 def test_a_condition_alone_picks_and_promises_nothing(release):
     audience = cut(release, Rule(where=BUYS_AGAIN))
     assert set(audience.rows) == set(np.flatnonzero(release.vectors[:, release.features.index("orders_count")] >= 3))
@@ -136,6 +156,21 @@ def test_by_recency_counts_users_of_the_same_day_alike(release):
 def test_for_staying_away_the_rule_begins_with_those_who_bought_longest_ago(release):
     rule, half = by_recency(release, "churn", None), len(ranking(release, "churn")) // 2
     assert rule.of_first(half) > release.scores["churn"].ordered[: 2 * half].mean() * half
+
+
+@given(scores=st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]) | st.floats(0, 1)))
+def test_scores_fall_and_equal_ones_stay_as_they_stand(scores):
+    values = np.array(scores, dtype=np.float64)
+    assert falling(values).tolist() == sorted(range(len(scores)), key=lambda place: -scores[place])
+
+
+def test_what_was_asked_of_the_release_before_is_known_of_the_next(published, release):
+    for before in (release, replace(release)):
+        split(before, cut(before, Rule("churn", top_n=5)).rows, "salt", {"treatment": 0.5, "control": 0.5})
+        next_ = load_release(published.root / published.first)
+        assert known(next_) == []
+        warm(next_, before)
+        assert {("ranking", "churn"), ("groups", "salt", (("treatment", 0.5), ("control", 0.5)))} <= {*known(next_)}
 
 
 # --- intervals ------------------------------------------------------------------------------------------------------
@@ -249,6 +284,10 @@ def test_a_slider_gets_everything_in_one_answer(client):
     assert answer["power"]["rate"] == answer["precision"]
     assert answer["profit"] == pytest.approx(answer["expected_conversions"] * 13 - answer["size"])
     assert answer["recommended"]["break_even"] == pytest.approx(1 / 13)
+    without = client.post(f"{PATH}:preview", {**sent, "skip_percent": 5.0}).json
+    surest = client.post(f"{PATH}:preview", {**sent, "top_percent": 5.0}).json
+    assert without["profit"] == pytest.approx(answer["profit"] - surest["profit"])
+    assert without["size"] == answer["size"] - surest["size"]
     assert client.get(PATH).json == []
 
 

@@ -115,7 +115,19 @@ def test_exactly_one_cut_of_a_ranking_must_be_given(client, cuts):
 
 
 @pytest.mark.parametrize(
-    "cut_at", [{"top_n": 0}, {"top_n": -1}, {"top_n": 1.5}, {"top_n": "1"}, {"top_percent": 0}, {"top_percent": 101}, {"min_probability": 1.1}]
+    "cut_at",
+    [
+        {"top_n": 0},
+        {"top_n": -1},
+        {"top_n": 1.5},
+        {"top_n": "1"},
+        {"top_percent": 0},
+        {"top_percent": 101},
+        {"min_probability": 1.1},
+        {"skip_percent": 1, "band": "high"},
+        {"top_percent": 2, "skip_percent": 2},
+        {"top_percent": 2, "skip_percent": -1},
+    ],
 )
 def test_a_cut_out_of_range_is_refused(client, cut_at):
     assert client.post(PATH, {"task": "churn", **cut_at}).status == 422

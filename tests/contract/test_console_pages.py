@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from serving.bands import BANDS, bands_of
@@ -38,6 +40,15 @@ def test_bands_are_what_a_plain_loop_finds(published):
     assert shares == sorted(shares, reverse=True)
     written = json.loads((published.root / published.second / "pages" / "bands.repeat_order.json").read_bytes())
     assert written == json.loads(json.dumps(told))
+
+
+def test_a_feature_that_nobody_has_a_value_of_is_not_among_those_that_tell_users_apart(published):
+    bundle, table = load_release(published.root / published.second).bundles["repeat_order"], published.snapshot.table
+    scores = load_release(published.root / published.second).scores["repeat_order"]
+    best = bands_of(bundle, published.snapshot, scores)["features"][0]["name"]
+    empty = pa.nulls(len(table), table.schema.field(best).type)
+    without = replace(published.snapshot, table=table.set_column(table.schema.get_field_index(best), best, empty))
+    assert best not in [one["name"] for one in bands_of(bundle, without, scores)["features"]]
 
 
 def _band(percentile):

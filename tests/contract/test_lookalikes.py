@@ -42,9 +42,9 @@ seed = 3
 
 @pytest.fixture(scope="module", autouse=True)
 def few_splits():
-    """What is promised here does not depend on how often the proof is repeated, which is what an expansion takes its time for."""
+    """What is promised here does not depend on how often the proof is repeated or how many trees vote, which is what an expansion takes its time for."""
     with pytest.MonkeyPatch.context() as patch:
-        few = {"proof.SPLITS": range(3), "proof.CURVE_SPLITS": range(2), "proof.CURVE": (30,), "choose.SPLITS": range(2), "choose.SIZES": ()}
+        few = {"proof.SPLITS": range(2), "proof.CURVE_SPLITS": range(1), "proof.CURVE": (30,), "choose.SPLITS": range(2), "choose.SIZES": (), "methods.BAGS": 4}
         for name, value in few.items():
             patch.setattr(f"training.lookalike.{name}", value)
         yield

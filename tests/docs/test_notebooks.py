@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import jupytext
@@ -10,6 +11,8 @@ import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
+from nbclient.util import run_sync
+from nbformat.v4 import new_code_cell
 
 from features.workspace import Workspace
 
@@ -40,18 +43,29 @@ PICTURES = {"01_first_look": 1, "02_models": 4, "03_lookalike_for_a_launch": 3, 
 LOGIC = (ast.FunctionDef, ast.ClassDef, ast.For, ast.While, ast.If, ast.Try)
 
 
-@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
-def executed(request: pytest.FixtureRequest, small_workspace: Workspace) -> list[tuple[str, list[dict]]]:
-    """Source and outputs of each code cell, run where the file lies."""
-    notebook = jupytext.read(request.param)
+@pytest.fixture(scope="module")
+def kernel(small_workspace: Workspace) -> Iterator[AsyncKernelManager]:
+    """One for all notebooks, so that what they import is loaded once; started by the first."""
     # No kernel directories: what is left is this interpreter's own kernel, whatever else the user has installed.
-    kernel = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
-    client = NotebookClient(notebook, km=kernel, timeout=300, resources={"metadata": {"path": str(request.param.parent)}})
+    made = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("ENCORE_WORKSPACE", str(small_workspace.root))
         environment.delenv("ENCORE_MLFLOW_URI", raising=False)
-        client.execute(cleanup_kc=True)  # as the client does when it has made the kernel manager itself
-    return [(cell.source, cell.outputs) for cell in notebook.cells if cell.cell_type == "code"]
+        yield made
+    run_sync(made.shutdown_kernel)(now=True)
+
+
+@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
+def executed(request: pytest.FixtureRequest, kernel: AsyncKernelManager) -> list[tuple[str, list[dict]]]:
+    """Source and outputs of each code cell, run where the file lies, with no name of another notebook left."""
+    notebook = jupytext.read(request.param)
+    notebook.cells.insert(0, new_code_cell("%reset -f"))
+    client = NotebookClient(notebook, km=kernel, timeout=300, resources={"metadata": {"path": str(request.param.parent)}})
+    try:
+        client.execute()
+    finally:
+        client.kc.stop_channels()  # its own; the kernel goes on
+    return [(cell.source, cell.outputs) for cell in notebook.cells[1:] if cell.cell_type == "code"]
 
 
 def test_a_notebook_runs_and_every_cell_after_the_first_shows_something(executed: list[tuple[str, list[dict]]]) -> None:

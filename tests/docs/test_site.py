@@ -27,6 +27,7 @@ from serving.app import ServiceSettings, create_app
 from serving.campaigns import monitor
 from serving.quality.rules import ADVICE
 from training.tasks import TASKS
+from training.uplift import LEARNERS
 
 PROJECT = Path(encore.__file__).parent
 DOCS = PROJECT / "docs"
@@ -167,6 +168,7 @@ def test_every_prediction_is_explained(site: Path) -> None:
         assert f"<!-- part: prediction {name} -->" in sections[name]
         said = re.findall(r"\*\*(Method\.|Source\.|It fails)\*\*(.*?)(?=\*\*(?:Method\.|Source\.|It fails)\*\*|\Z)", sections[name], re.DOTALL)
         assert [what for what, words in said if len(words.split()) >= 4] == ["Method.", "Source.", "It fails"], name
+    assert set(re.findall(r"`([TXRS]-\w+)`", sections["uplift"])) == LEARNERS.keys()
     built = (site / "predictions.html").read_text(encoding="utf-8")
     assert [name for name in TASKS if f"training/tasks/{name}.py" not in built] == []
 
@@ -221,10 +223,14 @@ def test_every_claim_of_the_comparison_names_a_test_and_every_statement_about_ot
     assert len(rows) > 10
     assert [row for row in rows if not re.search(r"\| `tests/[\w/]+\.py::test_\w+` \|$", row)] == []
     about = [line.strip("|").split("|") for line in others.splitlines() if line.startswith("| ") and not line.startswith("| product")]
-    assert {row[0].strip() for row in about} >= {"Google Analytics 4", "Braze", "Klaviyo", "Segment", "Sensors Data 神策"}
+    assert {row[0].split()[0] for row in about} >= {"Google", "Adobe", "Braze", "Klaviyo", "Segment", "Dynamics", "Sensors"}
     for _, said, address, ours in about:
-        assert bool(said.strip()) == ("](https://" in address)
+        assert said.strip()
+        assert "](https://" in address
         assert NAMED.search(ours) or ours.strip().startswith("nothing")
+    predictions = others.split("## Beside other predictions")[1].splitlines()
+    undated = [line for line in predictions if line.startswith("| ") and not line.startswith("| product") and not re.search(r", 20\d\d-\d\d-\d\d \|", line)]
+    assert undated == []
 
 
 @pytest.mark.parametrize(("file", "name"), sorted({found for page, text in PAGES.items() if page != "faults" for found in NAMED.findall(text)}))

@@ -40,7 +40,8 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Tiles:
 
 
 @pytest.fixture
-def spark() -> Iterator[Any]:
+def spark(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")  # to optimise what runs once costs as much as all the rest
     backend = connect("spark://local[2]")
     session = backend._session
     yield backend

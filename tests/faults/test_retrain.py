@@ -21,6 +21,7 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from threadpoolctl import threadpool_limits
 from typer.testing import CliRunner
 
 import encore
@@ -35,6 +36,7 @@ from training import heartbeat
 from training.commands import run_retrain
 from training.fit import fit_task
 from training.gates import Decision, Reason
+from training.models import Recipe
 from training.retrain import Outcome, asked_tasks, retrain
 from training.tracking import CHALLENGER, CHAMPION, PREVIOUS, Tracking, Version
 
@@ -53,8 +55,9 @@ import ibis.backends.duckdb, lightgbm, sklearn.linear_model  # once, not in ever
 import mlflow.store.artifact.local_artifact_repo, mlflow.store.db.utils, mlflow.store.model_registry.sqlalchemy_store, mlflow.store.tracking.sqlalchemy_store
 
 from features.workspace import open_workspace
-from training import evidence, record
+from training import evidence, fit, record
 from training.gates import Decision
+from training.models import Recipe
 from training.retrain import retrain
 
 def run_until(as_of, place, count):
@@ -70,7 +73,7 @@ def run_until(as_of, place, count):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*args, **more)
 
-    evidence.SHUFFLES, record.draw = 2, lambda *_: None
+    evidence.SHUFFLES, evidence.RESAMPLES, evidence.FEW, fit.BLEND, record.draw = 2, 20, 2, Recipe(trees=20, seeds=1), lambda *_: None
     sys.modules["training.judge"].decide = lambda *_: Decision(True, True, False, ())
     setattr(home, function, deadly)
     retrain(open_workspace(), open_workspace().shop(), date.fromisoformat(as_of), ("lookalike",))
@@ -166,9 +169,12 @@ def refuse(*_: object) -> Decision:
 
 @pytest.fixture(autouse=True, scope="module")
 def quick() -> Iterator[pytest.MonkeyPatch]:
-    """The gate says yes unless told otherwise, and little time goes into evidence: both have tests of their own."""
+    """The gate says yes unless told otherwise, and little time goes into trees and evidence: they have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.evidence.SHUFFLES", 2)
+        patch.setattr("training.evidence.RESAMPLES", 20)
+        patch.setattr("training.evidence.FEW", 2)
+        patch.setattr("training.fit.BLEND", Recipe(trees=20, seeds=1))
         patch.setattr("training.judge.decide", pass_all)
         yield patch
 
@@ -229,7 +235,8 @@ def test_another_process_on_one_thread_gives_the_model_that_all_threads_give(sto
     shop = workspace.shop()
     tiles = open_tiles(workspace.log(shop), shop, tmp_path / "tiles")  # its own, not what the other process left
     (asked,) = asked_tasks(tiles, LATER, TASK)
-    here = fit_task(asked, LATER, tiles, SnapshotStore(tmp_path / "snapshots"))
+    with threadpool_limits(4):  # whatever the environment of the tests says
+        here = fit_task(asked, LATER, tiles, SnapshotStore(tmp_path / "snapshots"))
     assert tracking.load(story.after_kills.champion).digest == here.served.digest
 
 
@@ -370,9 +377,9 @@ def command(**settings: str) -> tuple[int, str, float]:
 
 def test_a_second_retrain_of_the_workspace_exits_4_and_names_the_first(workspace):
     with exclusive(workspace.root / ".retrain.lock", "A retrain of this workspace"):
-        code, said, _ = command(ENCORE_WORKSPACE=str(workspace.root))
-    assert code == 4
-    assert f"already running (process {os.getpid()})" in said
+        caught = CliRunner().invoke(encore.app, ["retrain", "-w", str(workspace.root)]).exception
+    assert encore.exit_code(caught) == 4
+    assert f"already running (process {os.getpid()})" in str(caught)
 
 
 def test_with_wait_a_second_retrain_begins_when_the_first_has_ended(workspace):

@@ -47,14 +47,16 @@ import mlflow.store.artifact.local_artifact_repo, mlflow.store.tracking.sqlalche
 from features.errors import EncoreError
 from features.exit_codes import exit_code
 from features.workspace import open_workspace
-from training import evidence, lease, record
+from training import evidence, fit, lease, record
 from training.gates import Decision, Reason
+from training.models import Recipe
 from training.retrain import retrain
 from training.tracking import CHAMPION, Tracking
 
 root, (earlier, later, end) = Path(sys.argv[1]), map(date.fromisoformat, sys.argv[2:])
 retraining, judging = sys.modules["training.retrain"], sys.modules["training.judge"]
-evidence.SHUFFLES, record.draw, lease.POLL = 2, lambda *_: None, 0.1
+evidence.SHUFFLES, evidence.RESAMPLES, evidence.FEW, fit.BLEND = 2, 20, 2, Recipe(trees=20, seeds=1)
+record.draw, lease.POLL = lambda *_: None, 0.1
 
 def passed(*_):
     return Decision(True, True, False, (Reason("beats rfm", True, "because this test says so"),))

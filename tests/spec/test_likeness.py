@@ -9,7 +9,7 @@ import pytest
 
 from features.errors import NoUsableData, UnknownName
 from training.blend import Trees
-from training.lookalike import choose, proof
+from training.lookalike import choose, methods, proof
 from training.lookalike.base_rate import probabilities
 from training.lookalike.bulk import tree_scores
 from training.lookalike.likeness import Likeness
@@ -25,6 +25,7 @@ RULES = Rules("spend", ("recency", "orders", "spend"))
 @pytest.fixture(autouse=True)
 def _few_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proof, "CURVE", (30,))
+    monkeypatch.setattr(proof, "CURVE_SPLITS", range(2))
     monkeypatch.setattr(proof, "SPLITS", range(5))
     monkeypatch.setattr(choose, "SIZES", (50,))
 
@@ -149,7 +150,8 @@ def test_trees_find_a_likeness_that_no_line_can_draw() -> None:
     assert found["bagging"] > 0.6 > 0.3 > abs(found["logistic"])
 
 
-def test_a_seed_drawn_by_lots_is_like_nobody() -> None:
+def test_a_seed_drawn_by_lots_is_like_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(methods, "BAGS", 6)
     random, (people, _) = np.random.default_rng(5), planted()
     anybody = random.choice(people.users, 300, replace=False)
     nothing = prove(population(people.X, people.names, people.users, anybody), RULES)
@@ -173,7 +175,8 @@ def test_explicit_negatives_undo_the_choice_of_who_got_a_sample() -> None:
     assert np.mean([split["spend"][0] for split in among_receivers]) == pytest.approx(0.2, abs=0.1)
 
 
-def test_the_proof_says_what_it_is_better_than_and_names_nobody() -> None:
+def test_the_proof_says_what_it_is_better_than_and_names_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(methods, "BAGS", 6)
     people, _ = planted(seed=300)
     told = prove(people, RULES)
     text = json.dumps(told.describe())

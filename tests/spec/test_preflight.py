@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from datetime import timedelta
@@ -9,6 +10,7 @@ from datetime import timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 import encore
@@ -18,7 +20,8 @@ from features.shopfile import Shop
 from features.store import SnapshotStore
 from features.tiles import Tiles, open_tiles
 from training import preflight as module
-from training.preflight import Verdict, preflight
+from training.preflight import Check, Verdict, preflight
+from training.preflight_said import show
 from training.task import AskedTask
 from training.tasks import TASKS
 
@@ -106,3 +109,27 @@ def test_the_command_prints_one_line_per_check_and_its_exit_code_says_whether_an
         lines = [json.loads(line) for line in answer.stdout.splitlines() if line.startswith("{")]
         assert {"task", "name", "seen", "required", "verdict", "advice"} == set(lines[0])
         assert (answer.exception is None) == (code == 0), answer.output
+
+
+def test_a_person_reads_each_finding_once_failures_first_with_brackets_as_they_are():
+    gap = {"seen": "11 days without an order", "required": "at most 7 days", "verdict": Verdict.WARN, "advice": "A file may be missing."}
+    checks = [
+        Check("repeat_order", "span", "373 days", "270 days", Verdict.PASS),
+        Check("repeat_order", "gaps", **gap),
+        Check("value", "gaps", **gap),
+        Check("churn", "data", "not enough", "events", Verdict.FAIL, "Ingest a longer history ([horizons])."),
+    ]
+    console = Console(width=80, record=True, file=io.StringIO())
+    show(checks, console)
+    printed = console.export_text()
+    lines = [" ".join(line.split()) for line in printed.splitlines() if line.strip()]
+    assert lines == [
+        "prediction can be trained because of",
+        "repeat_order yes, with less trust gaps",
+        "value yes, with less trust gaps",
+        "churn no data",
+        "data (churn): not enough; required: events.",
+        "Ingest a longer history ([horizons]).",
+        "gaps (repeat_order, value): 11 days without an order; required: at most 7 days.",
+        "A file may be missing.",
+    ]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from serving.quality.rules import ADVICE, Alert, below_expectation, judged_stratum, label_drift, treatment_drift
+from serving.quality.rules import ADVICE, Alert, below_expectation, label_drift, treatment_drift
+from serving.quality.standing import LEAST, judged_stratum
 from training.evaluate import promised
+from training.examples import LEAST_POSITIVES
 
 
 def about(value, half=0.02):
@@ -63,7 +65,7 @@ def test_a_level_is_off_only_where_the_untreated_and_everybody_say_so():
 
 def test_where_nearly_everybody_was_treated_all_are_judged():
     found = facts(auc=0.5) | {"untreated": stratum(rows=40, positives=20)}
-    assert judged_stratum(found) == "all"
+    assert (judged_stratum(found), LEAST) == ("all", LEAST_POSITIVES)
     assert "treated ones among them" in below_expectation("probability", found, {})[0].text
 
 

@@ -291,7 +291,7 @@ def test_the_command_writes_the_report_into_the_workspace_and_says_where(tmp_pat
         '[sources.columns]\nuser_id = "user_id"\norder_id = "order_id"\noccurred_at = "occurred_at"\namount = "amount"\n'
     )
     ingest_sources(open_workspace(tmp_path))
-    said = CliRunner().invoke(encore.app, ["shop", "report", "--workspace", str(tmp_path), "--as-of", "2024-01-31"])
+    said = CliRunner().invoke(encore.app, ["shop", "history", "--workspace", str(tmp_path), "--as-of", "2024-01-31"])
     assert said.exit_code == 0, said.output
     assert "came back after order day 1: 50.0 % [9.5, 90.5] of 2" in said.output
     folder = tmp_path / "reports" / "shop-2024-01-31"

@@ -32,17 +32,23 @@ ENGLISH = catalogue("en")
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_key_is_in_every_language_with_the_same_places(language):
-    mine = {key: text for key, text in catalogue(language).items() if not key.startswith("meaning.")}
+    mine = {key: text for key, text in catalogue(language).items() if not key.startswith(("meaning.", "said."))}
     assert mine.keys() == ENGLISH.keys()
     for key, text in mine.items():
         assert text.strip(), key
         assert sorted(re.findall(r"\{(\w*)\}", text)) == sorted(re.findall(r"\{(\w*)\}", ENGLISH[key])), key
 
 
+def test_a_sentence_of_the_data_has_no_place_that_is_not_in_it():
+    for key, text in catalogue("zh").items():
+        if key.startswith("said."):
+            assert set(re.findall(r"\{(\w*)\}", text)) <= set(re.findall(r"\{(\w*)\}", key)), key
+
+
 def test_chinese_is_chinese():
     same = {key for key, text in catalogue("zh").items() if not re.search(r"[\u4e00-\u9fff]", text)}
     names = {"metric.auc", "metric.qini", "baseline.BG/NBD", "baseline.BG/NBD x Gamma-Gamma"}
-    assert same == names | {key for key in ENGLISH if key in ("common.comma", "health.psi")}
+    assert same == names | {key for key in ENGLISH if key in ("common.comma", "common.stop", "health.psi")}
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
