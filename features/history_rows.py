@@ -81,7 +81,7 @@ def _near(plan: Plan) -> tuple[Array, Array]:
         targets.setdefault(target, []).append(part)
     for code in range(len(DAY_COLUMNS)):
         asked = [part for target in plan.groups[plan.group_of[code] : plan.group_of[code + 1]] for part in targets[int(target)]]
-        near[code] = max(KEPT_DAYS, *(part.window or 0 for part in asked))
+        near[code] = max([KEPT_DAYS, *(part.window or 0 for part in asked)])
         # An endless count of days needs each of them; so do the first and last days of amounts, which may cancel each other out.
         foldable[code] = not any((part.kind == "days" and part.window is None) or (part.kind != "sum" and not COUNTS[code]) for part in asked)
     near[OF_ORDERS] = np.maximum(near[OF_ORDERS], KEPT_ORDERS)

@@ -23,8 +23,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.errors import InvalidTable, NoUsableData, unknown_name
+from features.money import DIGITS, minor_units
 from features.shopfile import Shop
-from features.vocabulary import DIGITS
 
 if TYPE_CHECKING:
     from features.sources.batch import Batch
@@ -188,8 +188,8 @@ def _converted(frame: pd.DataFrame, currencies: pd.Series, moments: pd.Series, s
     if named.empty:
         return frame
     found = _found(named, _days(moments[foreign], shop.zone), read_rates(shop))
-    scale = 10 ** DIGITS.get(shop.currency, 2)
-    factors = [(rate or Fraction()) * scale / 10 ** DIGITS.get(currency, 2) for rate, currency in zip(found, named, strict=True)]
+    scale = minor_units(shop.currency)
+    factors = [(rate or Fraction()) * scale / minor_units(currency) for rate, currency in zip(found, named, strict=True)]
     for name in AMOUNTS:
         own = [_half_up(amount, by) for amount, by in zip(frame.loc[foreign, name], factors, strict=True)]
         frame.loc[foreign, name] = pd.array(own, dtype="Int64")

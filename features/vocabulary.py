@@ -130,6 +130,3 @@ PROPERTIES = ("product_id", "campaign", "channel", "source", "medium", "detail",
 
 STAGES = ("first", "second", "repeat")  # the order that a user may place next: none so far, one, two or more
 LONGEST_ID = 256  # bytes of UTF-8 of a user id
-
-# Digits after the point where they are not two (ISO 4217), for currencies that shops use.
-DIGITS = {"CLP": 0, "ISK": 0, "JPY": 0, "KRW": 0, "PYG": 0, "UGX": 0, "VND": 0, "XAF": 0, "XOF": 0, "BHD": 3, "JOD": 3, "KWD": 3, "OMR": 3, "TND": 3}

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.files import sync_directory
+from features.money import minor_units
 from features.vocabulary import STAGES
 from serving.everybody import Scores
 from serving.score_texts import BANDS, rounded
@@ -53,7 +54,7 @@ def score_table(scorer: Scorer, task: str, start: int, stop: int) -> pa.Table:
     columns = {
         "user_id": texts(release.users[rows]),
         "probability": pa.array(raw) if is_chance else none,
-        "value": pa.array(raw / 100) if kind == "value" else none,
+        "value": pa.array(raw / minor_units(release.currency)) if kind == "value" else none,
         "effect": pa.array(raw) if kind == "effect" else none,
         "score": pa.array(rounded(100 * raw if is_chance else percentile)),
         "percentile": pa.array(percentile),

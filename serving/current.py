@@ -81,7 +81,9 @@ class Current:
         if self._scorer is None or seen in (self._stamp, None):
             return
         release = self._scorer.release.withholding(read_tombstones(self.root))
+        before = self._scorer.release
         self._scorer, self._stamp = Scorer(release, self.good_for), seen
+        warm(release, before)  # not before they are silenced
         log.info("tombstones honoured", extra={"facts": {"withheld": len(release.withheld.rows), "tombstones": len(release.withheld.tombstones)}})
 
     def _take_up(self, release: Release, seen: Stamp | None) -> None:

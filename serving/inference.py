@@ -56,8 +56,12 @@ def metadata(scorer: Scorer, task: str) -> dict[str, Any]:
 
 def output_names(scorer: Scorer, task: str) -> list[str]:
     """What a model says, by name, in order."""
-    said = [name for name, value in shown(scorer.release.bundles[task].kind, 0.5, 50.0).items() if value is not None]
-    return [*said, "percentile", *scorer.release.scores[task].details]
+    return [*_shown_names(scorer, task), "percentile", *scorer.release.scores[task].details]
+
+
+def _shown_names(scorer: Scorer, task: str) -> list[str]:
+    any_score = shown(scorer.release.bundles[task].kind, 0.5, 50.0, scorer.release.currency)
+    return [name for name, value in any_score.items() if value is not None]
 
 
 def infer(scorer: Scorer, task: str, request: object) -> dict[str, Any]:
@@ -110,8 +114,8 @@ def _of_rows(scorer: Scorer, task: str, rows: Numbers) -> list[Tensor]:
     bundle, stored, eligible = scorer.release.bundles[task], scorer.release.scores[task], scorer.tasks[task]["eligible"]
     raw = bundle.scores(rows)
     percentile = percentiles_among(stored.ordered, eligible, raw)
-    said = [shown(bundle.kind, *pair) for pair in zip(raw.tolist(), percentile.tolist(), strict=True)]
-    columns: dict[str, Sequence[Any]] = {name: [one.get(name) for one in said] for name in output_names(scorer, task) if name in shown(bundle.kind, 0.5, 50.0)}
+    said = [shown(bundle.kind, *pair, scorer.release.currency) for pair in zip(raw.tolist(), percentile.tolist(), strict=True)]
+    columns: dict[str, Sequence[Any]] = {name: [one.get(name) for one in said] for name in _shown_names(scorer, task)}
     columns |= {"percentile": percentile.tolist(), **{name: list(map(or_none, values.tolist())) for name, values in bundle.details(rows).items()}}
     return [Tensor(name, "FP64", (len(rows),), values) for name, values in columns.items()]
 

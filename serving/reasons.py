@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from features.money import minor_digits, minor_units
 from training.blend import Matrix
 from training.bundle import Bundle
 
@@ -29,25 +30,25 @@ class Reason:
     actionable: bool
 
 
-def reasons_of(bundle: Bundle, rows: Matrix, most: int) -> list[tuple[Reason, ...]]:
+def reasons_of(bundle: Bundle, rows: Matrix, most: int, currency: str) -> list[tuple[Reason, ...]]:
     """The `most` largest contributions of each row, largest first; what contributed nothing is no reason.
 
     Args:
-        rows: users x features in the bundle's order.
+        rows: users x features in the bundle's order. currency: the shop's.
     """
     shares = bundle.contributions(rows)[:, :-1]
     words = bundle.about["features"]
     strongest = np.argsort(-np.abs(shares), axis=1, kind="stable")[:, :most]
     return [
-        tuple([_reason(words[bundle.features[place]], values.item(place), share.item(place)) for place in places if share.item(place) != 0])
+        tuple([_reason(words[bundle.features[place]], values.item(place), share.item(place), currency) for place in places if share.item(place) != 0])
         for places, values, share in zip(strongest.tolist(), rows, shares, strict=True)
     ]
 
 
-def _reason(words: Mapping[str, Any], value: float, share: float) -> Reason:
+def _reason(words: Mapping[str, Any], value: float, share: float, currency: str) -> Reason:
     return Reason(
         feature=words["name"],
-        text=f"{words['meaning']}: {in_words(value, words['unit'])}",
+        text=f"{words['meaning']}: {in_words(value, words['unit'], currency)}",
         value=None if math.isnan(value) else value,
         contribution=share,
         effect="raises" if share > 0 else "lowers",
@@ -55,12 +56,12 @@ def _reason(words: Mapping[str, Any], value: float, share: float) -> Reason:
     )
 
 
-def in_words(value: float, unit: str) -> str:
+def in_words(value: float, unit: str, currency: str) -> str:
     """A feature's value as a person reads it."""
     if math.isnan(value):
         return "none so far"
     if unit == "cents":
-        return f"{value / 100:,.2f}"
+        return f"{value / minor_units(currency):,.{minor_digits(currency)}f}"
     if unit == "share":
         return f"{value:.0%}"
     return f"{value:,.0f}" if value.is_integer() else f"{value:,.1f}"

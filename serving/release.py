@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -64,6 +65,11 @@ class Release:
     facts: ShopFacts | None = None
     histories: Histories | None = None
     withheld: Withheld = NOBODY
+
+    @property
+    def currency(self) -> str:
+        """The shop's: amounts of features, and predictions of spend, are in its minor units (see `features.money`)."""
+        return str(self.manifest["currency"])
 
     def withholding(self, tombstones: Mapping[str, str]) -> Release:
         """The same release, silent about these users as well."""
@@ -127,7 +133,8 @@ def _fill(
     models: Mapping[str, tuple[Bundle, npt.NDArray[np.bool_], Mapping[str, Any]]],
     about: Mapping[str, Any],
 ) -> None:
-    from serving.bands import bands_of  # it knows the scorer, which knows releases
+    from serving.audiences.suggested import PAGE, suggestions_page  # they know releases
+    from serving.bands import bands_of
 
     write_arrow(new / SNAPSHOT, _snapshot_columns(snapshot))
     tasks = {}
@@ -138,7 +145,6 @@ def _fill(
         write_arrow(new / "scores" / f"{task}.arrow", {name: pa.array(values) for name, values in scores.columns().items()})
         write_json(new / "pages" / f"bands.{task}.json", bands_of(bundle, snapshot, scores))
         tasks[task] = {**version, "bundle": bundle.digest, "eligible": int(eligible.sum())}
-    files = [file for file in sorted(new.rglob("*")) if file.is_file()]
     manifest = {
         "format": FORMAT,
         **{name: snapshot.manifest[name] for name in ("as_of", "complete_until", "zone", "currency", "recipe")},
@@ -146,10 +152,19 @@ def _fill(
         "users": snapshot.table.num_rows,
         "tasks": tasks,
         **about,
-        "files": {str(file.relative_to(new)): sha256_of(file) for file in files},
-        "sizes": {str(file.relative_to(new)): file.stat().st_size for file in files},
     }
-    write_json(new / "release.json", manifest)
+    write_json(new / "pages" / PAGE, suggestions_page(_open(new, {**manifest, "files": _files(new)}).withholding(_tombstones(new))))
+    files = {name: sha256_of(new / name) for name in _files(new)}
+    write_json(new / "release.json", {**manifest, "files": files, "sizes": {name: (new / name).stat().st_size for name in files}})
+
+
+def _files(directory: Path) -> list[str]:
+    return [str(file.relative_to(directory)) for file in sorted(directory.rglob("*")) if file.is_file()]
+
+
+def _tombstones(directory: Path) -> dict[str, str]:
+    """Those that lie in a release or beside it."""
+    return tombs.joined(tombs.read_tombstones(directory), tombs.read_tombstones(directory.parent))
 
 
 def _is_whole(directory: Path) -> bool:
@@ -185,8 +200,7 @@ def load_release(directory: Path, *, anew: bool = False) -> Release:
         _check_clock(manifest)
         if anew or not is_checked(directory):
             verify_files(directory, manifest, [SNAPSHOT, tombs.FILE, *(name for task in manifest["tasks"] for name in _files_of(task))])
-        release = _open(directory, manifest)
-        return release.withholding(tombs.joined(tombs.read_tombstones(directory), tombs.read_tombstones(directory.parent)))
+        return _open(directory, manifest).withholding(_tombstones(directory))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         raise ReleaseRefused(f"Release {directory.name} cannot be read: {type(error).__name__}: {error}") from None
 
@@ -246,11 +260,8 @@ def sweep_if_idle(root: Path) -> None:
     """Sweep unless a release is being written there or the folder cannot be written."""
     if not root.is_dir():
         return
-    try:
-        with exclusive(root / ".writing", "The writing of a release"):
-            sweep(root)
-    except (EncoreError, OSError):
-        return
+    with suppress(EncoreError, OSError), exclusive(root / ".writing", "The writing of a release"):
+        sweep(root)
 
 
 def _check_clock(manifest: Mapping[str, Any]) -> None:

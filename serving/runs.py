@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from features import money
 from features.errors import EncoreError, UnknownName
 from features.files import code_digest, digest_of, exclusive, read_json, sha256_of, write_json
 from serving import batch, scorer
@@ -31,7 +32,7 @@ from serving.tombstones import out_of_runs
 
 PART = 100_000  # users of a part: tens of megabytes in memory for each thread, whatever the shop
 MANIFEST = "run.json"
-CODE = code_digest(Path(batch.__file__), Path(scorer.__file__))  # what shapes a row
+CODE = code_digest(Path(batch.__file__), Path(scorer.__file__), Path(money.__file__))  # what shapes a row
 
 
 class RunChanged(EncoreError):
@@ -158,6 +159,7 @@ def _described(scorer: Scorer, run: Run, parts: Sequence[int]) -> dict[str, Any]
         "id": run.folder.name,
         "release": scorer.release.id,
         "snapshot": {"as_of": manifest["as_of"], "recipe": manifest["recipe"], "sha256": manifest["files"]["snapshot.arrow"]},
+        "currency": scorer.release.currency,
         "versions": {task: scorer.tasks[task]["version"] for task in run.tasks},
         "predictions": {task: known_then(scorer.release, task) for task in run.tasks},
         "scored_at": scorer.scored_at.isoformat(),

@@ -34,7 +34,7 @@ class ScoreJson:
     def __init__(self, scorer: Scorer, task: str) -> None:
         self.scorer, self.task = scorer, task
         stored = scorer.release.scores[task]
-        self._kind, self._details = scorer.release.bundles[task].kind, tuple(stored.details)
+        self._kind, self._currency, self._details = scorer.release.bundles[task].kind, scorer.release.currency, tuple(stored.details)
         self._columns: list[np.ndarray[Any, Any]] = [stored.score, stored.percentile, stored.stage_percentile, scorer.release.stages, *stored.details.values()]
         # What is said of an id of which nothing is known, as pydantic writes it; much of it is the same for everybody.
         nobody = score_body(scorer.score(task, [""])[0]).model_dump(mode="json")
@@ -69,7 +69,7 @@ class ScoreJson:
             scored = [user_id for user_id, is_scored in zip(user_ids, has_score.tolist(), strict=True) if is_scored]
             texts = [b"" if is_scored else to_json(self.said(user_id)) for user_id, is_scored in zip(user_ids, has_score.tolist(), strict=True)]
         columns = [column[places] for column in self._columns]
-        written = written_together({**self._scored[stale], "user_id": scored}, self._kind, self._details, columns)
+        written = written_together({**self._scored[stale], "user_id": scored}, self._kind, self._details, columns, self._currency)
         self._counters["STALE" if stale else "OK"].inc(len(places))
         if texts:
             following = iter(written)
@@ -88,7 +88,7 @@ class ScoreJson:
         return {
             **self._scored[stale],
             "user_id": user_id,
-            **shown(self._kind, raw, percentile),
+            **shown(self._kind, raw, percentile, self._currency),
             "percentile": percentile,
             "stage_percentile": stage_percentile,
             "stage": STAGES[int(stage)],

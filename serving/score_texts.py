@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic_core import to_json
 
+from features.money import minor_units
 from features.vocabulary import STAGES
 from serving.scorer import HIGH, LOW
 
@@ -20,18 +21,18 @@ Text = Any  # a pa.Array of one JSON value for each user, of texts without their
 WORDS = ("user_id", "stage", "band")  # the fields that are texts
 
 
-def written_together(alike: Mapping[str, Any], kind: str, details: Sequence[str], columns: Columns) -> list[bytes]:
+def written_together(alike: Mapping[str, Any], kind: str, details: Sequence[str], columns: Columns, currency: str) -> list[bytes]:
     """One JSON object for each user who has a score.
 
     Args:
         alike: what is the same for everybody, by name and in the order of the fields; "user_id" has their ids.
-        kind: of the prediction. details: names of what else it says. columns: of those users.
+        kind: of the prediction. details: names of what else it says. columns: of those users. currency: the shop's.
     """
     raw, percentile, stage_percentile, stages, *more = columns
     if not len(raw):
         return []
     fields = {"user_id": _ids(alike["user_id"]), "percentile": _numbers(percentile), "stage_percentile": _numbers(stage_percentile)}
-    fields |= _shown(kind, raw, percentile)
+    fields |= _shown(kind, raw, percentile, currency)
     bands = np.searchsorted((LOW, HIGH), percentile, "right")
     fields |= {"stage": pa.array(STAGES).take(_plain(stages.astype(np.int64))), "band": pa.array(BANDS).take(_plain(bands))}
     if details:
@@ -40,10 +41,10 @@ def written_together(alike: Mapping[str, Any], kind: str, details: Sequence[str]
     return rows
 
 
-def _shown(kind: str, raw: npt.NDArray[np.float64], percentile: npt.NDArray[np.float64]) -> dict[str, Any]:
+def _shown(kind: str, raw: npt.NDArray[np.float64], percentile: npt.NDArray[np.float64], currency: str) -> dict[str, Any]:
     """What `scorer.shown` says of each."""
     is_chance = kind in ("probability", "date")
-    numbers = _numbers(raw / 100 if kind == "value" else raw)
+    numbers = _numbers(raw / minor_units(currency) if kind == "value" else raw)
     said = {"probability": is_chance, "value": kind == "value", "effect": kind == "effect"}
     return {name: numbers if is_said else None for name, is_said in said.items()} | {"score": _numbers(rounded(100 * raw if is_chance else percentile))}
 

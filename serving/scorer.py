@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from features.conditions import features_in
 from features.errors import UnknownName
+from features.money import minor_units
 from features.vocabulary import LONGEST_ID, STAGES
 from serving.reasons import Reason, reasons_of
 from serving.release import Release
@@ -146,7 +147,7 @@ class Scorer:
 
     def reasons(self, task: str, rows: Sequence[int]) -> list[tuple[Reason, ...]]:
         """The strongest reasons of each of some rows."""
-        return reasons_of(self.release.bundles[task], self.release.vectors[rows][:, self._columns[task]], MOST_REASONS)
+        return reasons_of(self.release.bundles[task], self.release.vectors[rows][:, self._columns[task]], MOST_REASONS, self.release.currency)
 
     def _one(self, task: str, user_id: str, stale: bool) -> Score:
         row = self.row(user_id) if is_valid_id(user_id) else None
@@ -162,7 +163,7 @@ class Scorer:
             user_id,
             Status.STALE if stale else Status.OK,
             stage=stage,
-            **shown(self.release.bundles[task].kind, value, percentile),
+            **shown(self.release.bundles[task].kind, value, percentile, self.release.currency),
             percentile=percentile,
             stage_percentile=float(scores.stage_percentile[row]),
             band=band(percentile),
@@ -208,12 +209,12 @@ def is_valid_id(user_id: str) -> bool:
         return False
 
 
-def shown(kind: str, raw: float, percentile: float) -> dict[str, float | None]:
+def shown(kind: str, raw: float, percentile: float, currency: str) -> dict[str, float | None]:
     """What a kind of prediction makes of the model's number; the same for one user and for a file of all."""
     is_chance = kind in ("probability", "date")
     return {
         "probability": raw if is_chance else None,
-        "value": raw / 100 if kind == "value" else None,
+        "value": raw / minor_units(currency) if kind == "value" else None,
         "effect": raw if kind == "effect" else None,
         "score": round(100 * raw if is_chance else percentile, 2),
     }

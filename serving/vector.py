@@ -80,12 +80,12 @@ def score_vector(
         model_version=facts["version"],
         release=release.id,
         baseline=facts["kind"] == "baseline",
-        **shown(bundle.kind, raw, percentile),
+        **shown(bundle.kind, raw, percentile, release.currency),
         percentile=percentile,
         band=band(percentile),
         details={name: or_none(float(value[0])) for name, value in bundle.details(rows).items()} or None,
         missing=missing,
-        reasons=reasons_of(bundle, rows, MOST_REASONS)[0] if reasons else None,
+        reasons=reasons_of(bundle, rows, MOST_REASONS, release.currency)[0] if reasons else None,
     )
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike
 
+from features.money import minor_units
 from training.plots import METRIC_LABELS, MODEL, NEGATIVE, REFERENCE, STYLE, figure_with, styles
 
 GROUPS = 10
@@ -35,15 +36,15 @@ def spend_captured(spent: ArrayLike, told: Mapping[str, ArrayLike]) -> Figure:
 
 
 @rc_context(STYLE)
-def spend_by_tenth(spent: ArrayLike, predicted: ArrayLike) -> Figure:
-    """Mean predicted and observed spend of ten equal groups by prediction."""
-    amounts, told = np.asarray(spent, dtype=float), np.asarray(predicted, dtype=float)
+def spend_by_tenth(spent: ArrayLike, predicted: ArrayLike, currency: str) -> Figure:
+    """Mean predicted and observed spend, given in minor units of the currency, of ten equal groups by prediction."""
+    amounts, told = (np.asarray(values, dtype=float) / minor_units(currency) for values in (spent, predicted))
     groups = np.array_split(np.argsort(told, kind="stable"), GROUPS)
     figure, axes = figure_with("Spend as predicted and as observed", "ten equal groups of customers by prediction, lowest first")
     places = np.arange(1, len(groups) + 1)
-    axes.bar(places - 0.2, [told[rows].mean() / 100 for rows in groups], 0.4, color=MODEL, label="predicted")
-    axes.bar(places + 0.2, [amounts[rows].mean() / 100 for rows in groups], 0.4, color=NEGATIVE, label="observed")
-    axes.set(xlabel="tenth of the customers", ylabel="mean spend per customer (currency units)", xticks=places)
+    axes.bar(places - 0.2, [told[rows].mean() for rows in groups], 0.4, color=MODEL, label="predicted")
+    axes.bar(places + 0.2, [amounts[rows].mean() for rows in groups], 0.4, color=NEGATIVE, label="observed")
+    axes.set(xlabel="tenth of the customers", ylabel=f"mean spend per customer ({currency})", xticks=places)
     axes.legend(loc="upper left")
     return figure
 

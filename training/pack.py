@@ -38,6 +38,7 @@ def make_bundle(asked: AskedTask, examples: Examples, tiles: Tiles, columns: tup
         "first_cutoff": min(examples.as_of).isoformat(),
         "last_cutoff": max(examples.as_of).isoformat(),
         "data": tiles.log.digest,
+        "currency": tiles.log.currency,
         "features": {name: known[name] for name in columns},
     }
     bundle = Bundle(columns, model, about, {}, {})

@@ -16,7 +16,6 @@ from training.blend import Matrix
 from training.card import model_card
 from training.curves import curves_of
 from training.drift import Drift
-from training.examples import Examples
 from training.fit import BLEND, INDICATIVE, Candidate
 from training.gates import Decision
 from training.kinds import KINDS, Measured
@@ -66,7 +65,7 @@ def draw(candidate: Candidate, folder: Path) -> None:
     names = {"model": candidate.asked.name, **candidate.served.about["baselines"]}
     told = {names[who]: values for who, values in evidence.scores.items()}
     meanings = {name: words["meaning"] for name, words in candidate.served.about["features"].items()}
-    figures = PICTURES[kind.name](candidate.test, told, evidence.scores.get("model", NOTHING))
+    figures = PICTURES[kind.name](candidate, told, evidence.scores.get("model", NOTHING))
     figures["importance"] = plots.importance(evidence.importance, meanings)
     if evidence.uplift:
         figures |= {"qini": uplift_plots.qini_curves(evidence.uplift), "effect": uplift_plots.effect_calibration(evidence.uplift)}
@@ -80,26 +79,28 @@ def draw(candidate: Candidate, folder: Path) -> None:
         plots.save(figure, folder / f"{name}.png")
 
 
-def _rank_pictures(test: Examples, told: Told, model: Matrix) -> dict[str, Figure]:
+def _rank_pictures(candidate: Candidate, told: Told, model: Matrix) -> dict[str, Figure]:
+    happened = candidate.test.y
     return {
-        "roc": plots.roc(test.y, told),
-        "precision_recall": plots.precision_recall(test.y, told),
-        "gains": plots.gains_curve(test.y, told),
-        "lift": plots.lift_curve(test.y, told),
-        "score_distribution": plots.score_distribution(test.y, model),
+        "roc": plots.roc(happened, told),
+        "precision_recall": plots.precision_recall(happened, told),
+        "gains": plots.gains_curve(happened, told),
+        "lift": plots.lift_curve(happened, told),
+        "score_distribution": plots.score_distribution(happened, model),
     }
 
 
-def _probability_pictures(test: Examples, told: Told, model: Matrix) -> dict[str, Figure]:
-    return {**_rank_pictures(test, told, model), "reliability": plots.reliability(test.y, told)}
+def _probability_pictures(candidate: Candidate, told: Told, model: Matrix) -> dict[str, Figure]:
+    return {**_rank_pictures(candidate, told, model), "reliability": plots.reliability(candidate.test.y, told)}
 
 
-def _value_pictures(test: Examples, told: Told, model: Matrix) -> dict[str, Figure]:
-    spent = np.asarray(test.amount)
-    return {"spend_captured": kind_plots.spend_captured(spent, told), "spend_by_tenth": kind_plots.spend_by_tenth(spent, model)}
+def _value_pictures(candidate: Candidate, told: Told, model: Matrix) -> dict[str, Figure]:
+    spent, currency = np.asarray(candidate.test.amount), str(candidate.served.about["currency"])
+    return {"spend_captured": kind_plots.spend_captured(spent, told), "spend_by_tenth": kind_plots.spend_by_tenth(spent, model, currency)}
 
 
-def _date_pictures(test: Examples, told: Told, model: Matrix) -> dict[str, Figure]:
+def _date_pictures(candidate: Candidate, told: Told, model: Matrix) -> dict[str, Figure]:
+    test = candidate.test
     return {"waiting": kind_plots.waiting_curves(np.asarray(test.amount), model, test.edges)}
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from features.files import write_bytes
+from features.money import minor_digits, minor_units
 from features.norms import ENOUGH_REPURCHASERS
-from features.vocabulary import DIGITS
 from training.evaluate import Interval
 from training.plots import save
 from training.shop_plots import pictures
@@ -187,9 +187,9 @@ def _months(report: Report) -> Iterable[str]:
 
 
 def _month(month: Mapping[str, Any], report: Report, has_visits: bool) -> list[str]:
-    average = month["average_order_cents"]
+    average, digits = month["average_order_cents"], minor_digits(report["currency"])
     visited = [] if not has_visits else ["-", "-"] if month["visitors"] is None else [f"{month['visitors']:,}", _percent(month["conversion"])]
-    bought = [f"{month['buyers']:,}", _number(month["orders_per_buyer"], 2), "-" if average is None else _money(average, report, 2)]
+    bought = [f"{month['buyers']:,}", _number(month["orders_per_buyer"], 2), "-" if average is None else _money(average, report, digits)]
     money = [_money(month["revenue_cents"], report), _money(month["refund_cents"], report)]
     who = [
         text
@@ -244,4 +244,4 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _money(cents: float, report: Report, digits: int = 0) -> str:
-    return f"{cents / 10 ** DIGITS.get(report['currency'], 2):,.{digits}f} {report['currency']}"
+    return f"{cents / minor_units(report['currency']):,.{digits}f} {report['currency']}"

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from features.vocabulary import DIGITS
+from features.money import minor_units
 from training.evaluate import Interval
 from training.plots import INK, MODEL, NEGATIVE, REFERENCE, STYLE
 
@@ -103,8 +103,7 @@ def monthly(months: Sequence[Mapping[str, Any]], currency: str) -> Figure:
     money.set_title("new: in the month of the first order in the data" + ("" if months[-1]["is_whole"] else "; the last month is not over"),
                     loc="left", fontsize=9, color="#595959")  # fmt: skip
     places, pale = np.arange(len(months)), [1.0 if month["is_whole"] else 0.45 for month in months]
-    scale = 10 ** DIGITS.get(currency, 2)
-    for axes, name, by in ((money, "revenue_cents", scale), (people, "customers", 1)):
+    for axes, name, by in ((money, "revenue_cents", minor_units(currency)), (people, "customers", 1)):
         returning, new = (np.array([month[who][name] for month in months]) / by for who in ("returning", "new"))
         for height, bottom, colour, label in ((returning, 0 * new, MODEL, "returning"), (new, returning, "#E69F00", "new")):
             bars = axes.bar(places, height, bottom=bottom, color=colour, width=0.8, label=label)

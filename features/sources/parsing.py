@@ -82,13 +82,13 @@ def amounts(column: pd.Series, digits: pd.Series | int) -> Parsed:
     values = pd.Series(pd.NA, index=column.index, dtype="Int64")
     for each in places.unique():
         mine = written.mask(bad | (places != each)).astype(object)
-        known = {text: minor_units(Decimal(text), int(each)) for text in mine.dropna().unique()}
+        known = {text: to_minor(Decimal(text), int(each)) for text in mine.dropna().unique()}
         values = values.fillna(mine.map(known).astype("Int64"))
     reasons = _no_reasons(column).mask(bad, f"'{column.name}' is not an amount")
     return Parsed(values, reasons, _whole_column(column, bad, "not amounts such as 1234.50"))
 
 
-def minor_units(value: Decimal, digits: int) -> int:
+def to_minor(value: Decimal, digits: int) -> int:
     """Whole minor units of an amount, rounded half up."""
     with localcontext(prec=EXACT):
         return int(value.scaleb(digits).to_integral_value(ROUND_HALF_UP))

@@ -22,7 +22,7 @@ from features.rates import LARGEST, digits_of, without_rate
 from features.shopfile import Shop
 from features.sources.attribution import attribution
 from features.sources.batch import canonical_products
-from features.sources.parsing import EXACT, Parsed, amounts, minor_units
+from features.sources.parsing import EXACT, Parsed, amounts, to_minor
 from features.sources.table_rows import UNPAID, refuse
 
 VISITS = ("page_view", "session_start")
@@ -125,7 +125,7 @@ def _line_value(value: Any, price: Any, quantity: int, digits: int) -> int | Non
     """What was paid for a line: as it says, or else price x quantity, rounded half up once, at the end."""
     if pd.isna(value) and pd.isna(price):
         return None
-    cents = minor_units(Decimal(price) * int(quantity) if pd.isna(value) else Decimal(value), int(digits))
+    cents = to_minor(Decimal(price) * int(quantity) if pd.isna(value) else Decimal(value), int(digits))
     return cents if abs(cents) <= LARGEST else None
 
 

@@ -250,10 +250,12 @@ def _number(text: str) -> int | float | str:
 
 
 def _measures(audience: Audience, release: Release) -> dict[str, str]:
+    from serving.audiences.schemas import measures
+
     told = {"release": release.id, "size": f"{audience.size:,} of {audience.eligible:,}"}
     if audience.expected is None or audience.low is None or audience.high is None:
-        total = {} if audience.total is None else {"sum of scores": f"{audience.total:,.2f}"}
-        return {**told, **total, "expected": f"none: {audience.reason}"}
+        totals = {name: f"{total:,.2f}" for name, total in measures(audience, release).items() if name.startswith("expected_") and total is not None}
+        return {**told, **totals, "expected": f"none: {audience.reason}"}
     told["expected"] = f"{audience.expected:,.1f} ({audience.low:,.1f} to {audience.high:,.1f}; {audience.basis})"
     told["at random"] = f"{audience.at_random or 0:,.1f}" + ("" if audience.by_recency is None else f"; by recency {audience.by_recency:,.1f}")
     share = {"precision": audience.precision, "recall": audience.recall}

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from features import conditions
 from features.conditions import Condition, Mask, features_in, of_values
 from features.goals import RULE
+from features.money import minor_units
 from features.vocabulary import STAGES
 from serving.audiences.columns import BANDS, SHORT, band_places, column_of, feature, fetch, label_places, words_of
 from serving.release import Release
@@ -210,7 +211,7 @@ def _measure(subject: str, name: str, release: Release) -> Floats:
     scores, bundle = release.scores[name], release.bundles[name]
     as_shown: Mapping[str, Callable[[], Floats]] = {
         "probability": lambda: scores.score,
-        "value": lambda: scores.score / 100,  # cents
+        "value": lambda: scores.score / minor_units(release.currency),
         "effect": lambda: scores.score,
         "score": lambda: 100 * scores.score if bundle.calibrated else scores.percentile,
         "percentile": lambda: scores.percentile,

@@ -48,13 +48,16 @@ def groups(users: npt.NDArray[np.bytes_], salt: str, shares: Mapping[str, float]
     Raises:
         InvalidUse: a group that is none of GROUPS, or shares that do not add up to 1.
     """
+    return _by_lot(lots(marks_of([bytes(user) for user in users]) if marks is None else marks, salt), shares)
+
+
+def _by_lot(drawn: Lots, shares: Mapping[str, float]) -> npt.NDArray[np.int8]:
     names = tuple(shares)
     for name in names:
         if name not in GROUPS:
             raise InvalidUse(unknown_name("group", name, GROUPS))
     if any(share < 0 for share in shares.values()) or abs(sum(shares.values()) - 1) > 1e-9:
         raise InvalidUse(f"The shares of {', '.join(names)} must add up to 1.")
-    drawn = lots(marks_of([bytes(user) for user in users]) if marks is None else marks, salt)
     found = np.full(len(drawn), names.index("treatment") if "treatment" in names else 0, dtype=np.int8)
     control, usual = shares.get("control", 0.0), shares.get("business_as_usual", 0.0)
     if control:
@@ -65,9 +68,9 @@ def groups(users: npt.NDArray[np.bytes_], salt: str, shares: Mapping[str, float]
 
 
 def groups_in(release: Release, salt: str, shares: Mapping[str, float]) -> npt.NDArray[np.int8]:
-    """The group of every user of a release, as its place in tuple(shares)."""
+    """The group of every user of a release, as its place in tuple(shares). Lots take most of the time, and are the same whatever the shares."""
     key = "groups", salt, tuple(shares.items())
-    return remembered(release, key, lambda: groups(release.users, salt, shares, release.marks))
+    return remembered(release, key, lambda: _by_lot(remembered(release, ("lots", salt), lambda: lots(release.marks, salt)), shares))
 
 
 def lots(marks: Lots, salt: str) -> Lots:

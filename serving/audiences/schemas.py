@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from features.money import minor_units
 from serving.audiences.cut import Audience
 from serving.audiences.members import split
 from serving.audiences.power import detectable
@@ -37,15 +38,16 @@ class MeasuresBody(BaseModel):
     release: str
 
 
-def measures(audience: Audience, kind: str | None) -> dict[str, Any]:
-    """The numbers of an audience. kind: of its prediction."""
+def measures(audience: Audience, release: Release) -> dict[str, Any]:
+    """The numbers of an audience of the release."""
+    kind = kind_of(release, audience.rule.task)
     same = ("size", "eligible", "at_random", "by_recency", "precision", "recall", "false_positives", "lift", "threshold", "basis", "reason", "release")
     return {
         **{name: getattr(audience, name) for name in same},
         "expected_conversions": audience.expected,
         "expected_low": audience.low,
         "expected_high": audience.high,
-        "expected_value": audience.total / 100 if audience.total is not None and kind == "value" else None,
+        "expected_value": audience.total / minor_units(release.currency) if audience.total is not None and kind == "value" else None,
         "expected_extra": audience.total if kind == "effect" else None,
     }
 
@@ -74,7 +76,7 @@ class AudienceBody(MeasuresBody):
             kind=saved.kind if saved else None,  # type: ignore[arg-type]
             groups=split(release, audience.rows, saved.salt or saved.name, saved.shares) if saved and saved.shares else None,
             refreshed_at=saved.refreshed_at if saved else None,
-            **measures(audience, kind_of(release, audience.rule.task)),
+            **measures(audience, release),
         )
 
 

@@ -18,6 +18,7 @@ from serving.audiences.rules import Rule
 from serving.release import Release
 
 Condition = Mapping[str, Any]
+PAGE = "suggested.json"  # among a release's pages
 NEAR = 20  # per cent of the members who know their distance to the next level
 WAITED, FORGOTTEN = 7, 90  # days after joining: within the first they may yet buy by themselves, past the second they have gone
 NEXT_ORDER = ("first_order", "second_order", "repeat_order")
@@ -46,6 +47,21 @@ class Suggested:
 def suggested(release: Release) -> list[Suggested]:
     """All suggestions, in the order of a customer's life."""
     return [_applied(one, release) for one in SUGGESTIONS]
+
+
+def suggestions_page(release: Release) -> dict[str, Any]:
+    """All suggestions with their sizes as JSON values. Made when a release is published: each is a pass over everybody, for which no page waits."""
+    found = [
+        {
+            "name": one.name,
+            "sentence": one.sentence,
+            "skipped": one.skipped,
+            "size": one.audience.size if one.audience else None,
+            "rule": one.rule.described() if one.rule else None,
+        }
+        for one in suggested(release)
+    ]
+    return {"suggestions": found}
 
 
 def _applied(one: Suggestion, release: Release) -> Suggested:

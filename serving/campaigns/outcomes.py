@@ -12,6 +12,7 @@ import pandas as pd
 
 from features.calendar import day_number
 from features.happened import Window
+from features.money import minor_units
 from features.tiles import Tiles
 from serving.campaigns.effect import Mask, Vector, logit, winsorised
 from serving.campaigns.plan import TREATMENT, Plan
@@ -19,7 +20,6 @@ from serving.campaigns.store import Member
 from training.outcomes import spent
 
 PRE_DAYS = 91  # thirteen whole weeks
-CENTS = 100  # minor units in one of the currency, as the log has them
 MESSAGES = {"sent": "campaign_received", "opened": "message_opened", "clicked": "message_clicked", "redeemed": "coupon_redeemed"}
 
 
@@ -93,7 +93,7 @@ def outcomes_of(tiles: Tiles, plan: Plan, members: Sequence[Member], interim: bo
     members = sorted(members, key=lambda member: member.user_id)
     users = pd.Index([member.user_id for member in members], dtype=object)
     entered = pd.Series([member.entered_on for member in members], dtype=object).to_numpy()
-    size = len(members)
+    size, unit = len(members), minor_units(tiles.log.currency)
     found: dict[str, npt.NDArray[np.float64]] = {name: np.zeros(size) for name in ("spend", "orders_before", "spend_before", *MESSAGES)}
     goal_on, observed, daily = np.full(size, -1, np.int64), np.zeros(size, np.int64), [_no_days()]
     for day in sorted(set(entered)):
@@ -102,9 +102,9 @@ def outcomes_of(tiles: Tiles, plan: Plan, members: Sequence[Member], interim: bo
         end = min(plan.ends(day), max(tiles.log.complete_until, day)) if interim else plan.ends(day)
         after, before = tiles.between(day, end), Window(tiles, at - PRE_DAYS, at, at)
         observed[rows] = (end - day).days
-        found["spend"][rows] = _per_user(spent(after) / CENTS, ours)
+        found["spend"][rows] = _per_user(spent(after) / unit, ours)
         found["orders_before"][rows] = _per_user(before.days("orders").groupby("user_id")["value"].sum(), ours)
-        found["spend_before"][rows] = _per_user(spent(before) / CENTS, ours)
+        found["spend_before"][rows] = _per_user(spent(before) / unit, ours)
         for name, event in MESSAGES.items():
             found[name][rows] = _per_user(after.events(event, {"campaign": plan.log_name}).groupby("user_id").size(), ours)
         goals = _goal_days(after, plan)

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from features.errors import EncoreError, UnknownName
 from serving.audiences.curve import BINS, Curve, Point, curve
-from serving.audiences.cut import Audience, bounds, cut
+from serving.audiences.cut import Audience, bounds, cut, rule_of
 from serving.audiences.holdout import groups_in, shares_of
 from serving.audiences.members import audience_of, save, split
 from serving.audiences.power import detectable
@@ -16,7 +16,7 @@ from serving.audiences.profit import profit_between
 from serving.audiences.ranking import ranking
 from serving.audiences.requests import may_be_called
 from serving.audiences.rules import Rule
-from serving.audiences.suggested import suggested
+from serving.audiences.suggested import PAGE, suggestions_page
 from serving.console.charts import bars
 from serving.console.choice import AMOUNTS, HELD, Choice
 from serving.console.formats import Formats
@@ -41,8 +41,7 @@ def page(told: Told, ledger: Ledger, choice: Choice, words: Words, formats: Form
     found = curve(release, task, economics=choice.economics, points=POINTS)
     kind, best = release.bundles[task].kind, found.recommended
     rows = [_row(point, formats, kind) for point in found.points]
-    for held in HELD[:-1]:  # every user's lot takes a moment, which a page has and a move has not
-        groups_in(release, "", shares_of(held / 100))
+    draw_lots(told)
     moved = move(told, choice, words, formats) if rows else None
     return {
         "task": task,
@@ -62,6 +61,12 @@ def page(told: Told, ledger: Ledger, choice: Choice, words: Words, formats: Form
         "suggested": _suggested(told),
         "kept": _kept(told, ledger, RuleWords(told, words, formats)),
     }
+
+
+def draw_lots(told: Told) -> None:
+    """Draw everybody's lot for every hold-out: it takes a moment, which a page has and a move has not."""
+    for held in HELD[:-1]:
+        groups_in(told.release, "", shares_of(held / 100))
 
 
 def move(told: Told, choice: Choice, words: Words, formats: Formats) -> dict[str, Any]:
@@ -145,7 +150,7 @@ def keep(told: Told, ledger: Ledger, name: str, choice: Choice) -> str:
 def keep_suggested(told: Told, ledger: Ledger, name: str, choice: Choice) -> str:
     """Keep a suggested audience by its own name."""
     rule = next((one["rule"] for one in _suggested(told) if one["name"] == name), None)
-    return "name" if rule is None else _save(told, ledger, name, rule, choice.shares())
+    return "name" if rule is None else _save(told, ledger, name, rule_of(rule), choice.shares())
 
 
 def _save(told: Told, ledger: Ledger, name: str, rule: Rule, shares: Mapping[str, float] | None) -> str:
@@ -182,13 +187,10 @@ def _ends(found: Curve, kind: str, f: Formats) -> list[str]:
 
 
 def _suggested(told: Told) -> list[dict[str, Any]]:
-    """Made once for each release: each is a pass over everybody."""
-    if "suggested" not in told.kept:
-        told.kept["suggested"] = [
-            {"name": one.name, "sentence": one.sentence, "skipped": one.skipped, "size": one.audience.size if one.audience else None, "rule": one.rule}
-            for one in suggested(told.release)
-        ]
-    found: list[dict[str, Any]] = told.kept["suggested"]
+    """With their sizes when the release was published; of a release of an older Encore, which has no such page, with those of now."""
+    if "suggestions" not in told.kept:
+        told.kept["suggestions"] = told.page(PAGE) or suggestions_page(told.release)
+    found: list[dict[str, Any]] = told.kept["suggestions"]["suggestions"]
     return found
 
 

@@ -62,7 +62,7 @@ def page(ledger: Ledger, key: str, told: Told | None, today: date, words: Words,
     """
     of = store.campaign(ledger, key)
     report, seen = store.last_report(ledger, of, FINAL), store.last_report(ledger, of, MONITOR)
-    # Counting a million members takes most of a second: of a campaign that is over, its report knows.
+    # Of a campaign that is over, its report says of how many it speaks.
     sizes, closes = ({group: found["members"] for group, found in report["groups"].items()}, None) if report else store.entered(ledger, of)
     own = _in_its_currency(report or {}, words, formats)
     drawn = Drawn(report, words, own) if report else None

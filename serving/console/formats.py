@@ -12,7 +12,7 @@ from babel import Locale
 from babel.dates import format_date, format_datetime
 from babel.numbers import format_currency, format_decimal, format_percent
 
-from features.vocabulary import DIGITS
+from features.money import minor_digits, minor_units
 
 LOCALES = {"en": Locale("en", "GB"), "zh": Locale("zh", "CN", "Hans")}  # of English the one whose dates cannot be misread
 NOTHING = "–"
@@ -37,14 +37,9 @@ class Formats:
         except (KeyError, ValueError, OSError):  # a zone that this machine does not know
             self.zone = ZoneInfo("UTC")
 
-    @property
-    def minor(self) -> int:
-        """Digits after the point of the currency: 2 of euros, 0 of yen."""
-        return DIGITS.get(self.currency, 2)
-
     def units(self, amount: float | None, digits: int | None = None) -> str:
         """An amount of whole units in the shop's currency."""
-        return self.money(None if amount is None else amount * 10**self.minor, digits)
+        return self.money(None if amount is None else amount * minor_units(self.currency), digits)
 
     def number(self, value: float | None, digits: int = 0) -> str:
         """A number with so many digits after the point."""
@@ -65,9 +60,8 @@ class Formats:
         """An amount of minor units in the shop's currency."""
         if cents is None or math.isnan(cents):
             return NOTHING
-        minor = DIGITS.get(self.currency, 2)
-        amount = cents / 10**minor
-        shown = digits if digits is not None else 0 if abs(amount) >= ROUND else minor
+        amount = cents / minor_units(self.currency)
+        shown = digits if digits is not None else 0 if abs(amount) >= ROUND else minor_digits(self.currency)
         pattern = "¤#,##0" + ("." + "0" * shown if shown else "")
         return str(format_currency(amount, self.currency, format=pattern, locale=self.locale, currency_digits=False))
 
@@ -118,8 +112,11 @@ class Formats:
         return self.number(value, 2) if name.startswith("lift_") and name != "lift_quality" else self.measured(value)
 
     def interval(self, measured: Mapping[str, Any] | None, how: str = "") -> str:
-        """The 95 % interval of a measured value, or nothing. how: a metric's name, else a share."""
-        if not measured or measured.get("low") is None or measured.get("high") is None:
+        """The 95 % interval of a measured value, or nothing. how: a metric's name, else a share.
+
+        None of the calibration error: a resample is less even than the sample, so its interval leans upwards and may miss the value itself.
+        """
+        if how == "ece" or not measured or measured.get("low") is None or measured.get("high") is None:
             return ""
         low, high = (self.metric(how, measured[end]) if how else self.percent(measured[end]) for end in ("low", "high"))
         return f"{low} – {high}"

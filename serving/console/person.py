@@ -52,7 +52,7 @@ def _score(told: Told, score: Score, words: Words, formats: Formats) -> dict[str
     if score.probability is not None:
         main = formats.percent(score.probability)
     elif score.value is not None:
-        main = formats.money(score.value * 100)
+        main = formats.units(score.value)
     elif score.effect is not None:
         main = ("+" if score.effect > 0 else "") + formats.percent(score.effect)
     else:
@@ -88,6 +88,8 @@ def _parts(told: Told, score: Score, words: Words, formats: Formats) -> str:
     if "median_days" in known:
         midnight = date.fromisoformat(told.manifest["as_of"])
         later = words.text("person.later", day=formats.day(midnight + timedelta(days=int(told.release.bundles[score.task].about["horizon_days"]))))
+        if known["earliest_days"] is None:  # nine in ten wait longer than the horizon
+            return words.text("person.likely_later", later=later)
         days = {name: known[f"{name}_days"] for name in ("earliest", "median", "latest")}
         return words.text("person.parts_date", **{name: later if n is None else formats.day(midnight + timedelta(days=int(n))) for name, n in days.items()})
     if "cents_if_any" in known:

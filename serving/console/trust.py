@@ -19,6 +19,7 @@ HEADLINES = {
     "probability": ("lift_10", "auc", "ece"), "rank": ("lift_10", "auc"), "value": ("gini", "share_top_10", "sum_ratio"),
     "date": ("integrated_brier", "restricted_mae", "coverage"), "effect": ("qini", "average_effect", "uplift_10"),
 }  # fmt: skip
+NO_RIVALS = ("model", "refused challenger")
 VERDICTS = {"pass": "pass", "warn": "warn", "FAIL": "fail"}
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -35,7 +36,7 @@ def card(told: Told, task: str) -> dict[str, Any]:
     evidence, kind = told.evidence(task), told.release.bundles[task].kind
     main, more_is_better = MAIN[kind]
     metrics: Metrics = facts["metrics"]
-    model, rivals = metrics.get("model", {}), {who: told_of for who, told_of in metrics.items() if who in BASELINES and main in told_of}
+    model, rivals = metrics.get("model", {}), {who: told_of for who, told_of in metrics.items() if who not in NO_RIVALS and main in told_of}
     best = max(rivals, key=lambda who: (1 if more_is_better else -1) * (rivals[who][main]["value"] or 0.0), default=None)
     return {
         "task": task,
@@ -52,6 +53,7 @@ def card(told: Told, task: str) -> dict[str, Any]:
         "rival": best,
         "rival_called": about.get("baselines", {}).get(best, best),
         "rival_value": rivals[best][main] if best else None,
+        "floor": model.get("ece_floor", {}).get("value"),
         "rows": model.get("rows", {}).get("value"),
         "positives": model.get("positives", {}).get("value"),
         "headlines": [(name, model[name]) for name in HEADLINES[kind] if name in model],
@@ -69,7 +71,7 @@ def page(told: Told, ledger: Ledger, task: str, words: Words, formats: Formats) 
         raise UnknownName("prediction", task, told.tasks)
     facts, evidence = told.manifest["tasks"][task], told.evidence(task)
     served = told.release.bundles[task].about.get("baseline")
-    names = {who: baseline(who, told.release.bundles[task].about, words) for who in ("model", *BASELINES)}
+    names = {who: baseline(who, told.release.bundles[task].about, words) for who in ("model", *BASELINES, *facts["metrics"])}
     of_figures = names | ({"model": words.text("trust.challenger"), served: words.text("trust.in_use", name=names[served])} if served in names else {})
     of_metrics = names | (
         {"model": words.text("trust.in_use", name=names[served]), "refused challenger": words.text("trust.challenger")} if served in names else {}

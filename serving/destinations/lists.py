@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from features.logs import log
+from features.money import minor_units
 from features.sheets import write_csv
 from serving.destinations.contacts import Contacts, hashed
 from serving.release import Release
@@ -83,5 +84,8 @@ def _values(release: Release, rows: npt.NDArray[np.int64], task: str | None) -> 
         return [None] * len(rows)
     stored = release.scores[task]
     kind = release.bundles[task].kind
-    found = stored.score[rows] / 100 if kind == "value" else 100 * stored.score[rows] if kind == "probability" else stored.percentile[rows]
+    if kind == "value":
+        found = stored.score[rows] / minor_units(release.currency)
+    else:
+        found = 100 * stored.score[rows] if kind == "probability" else stored.percentile[rows]
     return [None if np.isnan(value) else round(value, 2) for value in found.tolist()]

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection, Engine
 from features.logs import log
 from serving.ledger import METADATA, LedgerUnavailable
 
-REVISIONS = ("r0001", "r0002", "r0003", "r0004", "r0005", "r0006", "r0007", "r0008", "r0009")  # oldest first
+REVISIONS = ("r0001", "r0002", "r0003", "r0004", "r0005", "r0006", "r0007", "r0008", "r0009", "r0010")  # oldest first
 LOCK = 7_300_310_241  # any number; all processes of Encore name the same
 # Not Alembic's own name: the database may be MLflow's too, which has a table of that name.
 VERSION = sa.Table("encore_ledger_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from serving.campaigns import store as campaigns
 from serving.ledger import METADATA, Ledger
 from serving.migrations import all_tables
 from serving.privacy.audit import AUDIT_LOG
@@ -35,6 +36,8 @@ def erase_from_ledger(ledger: Ledger, needles: Needles) -> dict[str, int]:
         with ledger.connection() as connection:
             if rows := _erase_own(connection, table, needles) + _erase_named(connection, table, needles):
                 found[table.name] = rows
+                if table is campaigns.MEMBERS:
+                    campaigns.count_again(connection)
     own = {table.name for table in METADATA.sorted_tables if USER in table.c} | {"jobs", "idempotency_keys"}
     ledger.vacuum(sorted(own | {*found}))  # in any case: what was killed may have deleted and not cleared
     return found

@@ -184,4 +184,5 @@ def _cell(value: Any) -> Any:
 def _readme(workspace: Workspace, names: list[str], parts: Mapping[str, tuple[str, int]]) -> str:
     lines = [f"# What {workspace.shop().name} holds about a user", "", f"Ids: {', '.join(names)}", ""]
     lines += [f"- `{name}.json`, `{name}.csv` ({rows:,} rows): {what}" for name, (what, rows) in parts.items()]
-    return "\n".join([*lines, "", "Money is in the currency's smallest unit (cents), times are UTC, dates are the shop's own.", ""])
+    money = "Money is in the currency's smallest unit (cents), but `value` of score runs in units of the currency"
+    return "\n".join([*lines, "", f"{money}; times are UTC, dates are the shop's own.", ""])

@@ -14,6 +14,7 @@ from rich.table import Table
 from features.commands import WorkspaceOption, show
 from features.errors import BelowExpectation, InvalidUse, MissingExtra, NoRelease
 from features.logs import log
+from features.money import minor_units
 from features.workspace import open_workspace
 
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
@@ -44,18 +45,18 @@ def quality(workspace: WorkspaceOption = None, as_json: Json = False) -> None:
         raise MissingExtra("train", error.name) from None
     place = open_workspace(workspace)
     ledger = Ledger(place.ledger_url)
-    found = look(place, ledger)
+    found, currency = look(place, ledger), place.shop().currency
     track(place, ledger)
     try:
         known = standings(ledger, current_id(place.releases))
     except NoRelease:
         known = standings(ledger)
     write_gauges(place.root, known)
-    page = write_page(place.root / "reports" / "quality", known)
+    page = write_page(place.root / "reports" / "quality", known, currency)
     if as_json:
         typer.echo(json.dumps({task: _plain(standing) for task, standing in known.items()}, ensure_ascii=False))
     else:
-        show(_table(known))
+        show(_table(known, currency))
         log.info("realised quality", extra={"facts": {"judged": len(found.judged), "pending": len(found.pending), "page": str(page)}})
     alerts = [f"{task}: {alert['rule']}: {alert['text']}. {alert['advice']}" for task, standing in known.items() for alert in standing.alerts]
     if alerts:
@@ -128,7 +129,7 @@ def _show(stored: Mapping[str, Any], again: Mapping[str, Any]) -> None:
     show(table)
 
 
-def _table(known: Mapping[str, Any]) -> Table:
+def _table(known: Mapping[str, Any], currency: str) -> Table:
     from serving.quality.standing import headline, judged_stratum
 
     table = Table("prediction", "features of", "among", "rows", "metric", "realised", "promised", "expected", "actual", "next", "alerts")
@@ -144,7 +145,7 @@ def _table(known: Mapping[str, Any]) -> Table:
         told = judgement.facts[stratum]
         name, seen, promised = headline(run.kind, told)
         expected, actual = (told.get("expected") or {}).get("value"), told.get("actual")
-        numbers = ["-" if value is None else f"{value / (100 if run.kind == 'value' else 1):,.4g}" for value in (expected, actual)]
+        numbers = ["-" if value is None else f"{value / (minor_units(currency) if run.kind == 'value' else 1):,.4g}" for value in (expected, actual)]
         table.add_row(task, str(run.as_of), stratum, f"{told['rows']:,}", name, _told(seen), _told(promised), *numbers, upcoming, alerts)
     return table
 

@@ -149,8 +149,9 @@ def _from_release(release: Release, task: str, user_id: str) -> tuple[dict[str, 
     details = {name: float(values[0]) for name, values in bundle.details(vector).items()}
     stored_ranks = {name: float(getattr(known, name)[row]) for name in PERCENTILES}
     stage = STAGES[stages[row]]
-    before = _answer(bundle, float(known.score[row]), stored_ranks, stage, {name: float(values[row]) for name, values in known.details.items()})
-    return _answer(bundle, float(score[0]), ranks, stage, details), reasons_of(bundle, vector, MOST_REASONS)[0], before
+    currency = release.currency
+    before = _answer(bundle, float(known.score[row]), stored_ranks, stage, {name: float(values[row]) for name, values in known.details.items()}, currency)
+    return _answer(bundle, float(score[0]), ranks, stage, details, currency), reasons_of(bundle, vector, MOST_REASONS, currency)[0], before
 
 
 def _from_log(workspace: Workspace, run: StoredRun, task: str, user_id: str) -> tuple[dict[str, Any] | None, tuple[Reason, ...], tuple[str, ...]]:
@@ -180,17 +181,18 @@ def _from_log(workspace: Workspace, run: StoredRun, task: str, user_id: str) -> 
     if np.isnan(scores.score[row]):
         return None, (), tuple(notes)
     vector = snapshot.matrix(bundle.features)[[row]]
-    return _of_scores(bundle, scores, row, str(snapshot.table["stage"][row])), reasons_of(bundle, vector, MOST_REASONS)[0], tuple(notes)
+    again = _of_scores(bundle, scores, row, str(snapshot.table["stage"][row]), shop.currency)
+    return again, reasons_of(bundle, vector, MOST_REASONS, shop.currency)[0], tuple(notes)
 
 
-def _of_scores(bundle: Bundle, scores: Scores, row: int, stage: str) -> dict[str, Any]:
+def _of_scores(bundle: Bundle, scores: Scores, row: int, stage: str, currency: str) -> dict[str, Any]:
     ranks = {name: float(getattr(scores, name)[row]) for name in PERCENTILES}
-    return _answer(bundle, float(scores.score[row]), ranks, stage, {name: float(values[row]) for name, values in scores.details.items()})
+    return _answer(bundle, float(scores.score[row]), ranks, stage, {name: float(values[row]) for name, values in scores.details.items()}, currency)
 
 
-def _answer(bundle: Bundle, raw: float, ranks: Mapping[str, float], stage: str, details: Mapping[str, float]) -> dict[str, Any]:
+def _answer(bundle: Bundle, raw: float, ranks: Mapping[str, float], stage: str, details: Mapping[str, float], currency: str) -> dict[str, Any]:
     """By the names of a run's row."""
-    told = {**shown(bundle.kind, raw, ranks["percentile"]), **ranks, "stage": stage, "band": band(ranks["percentile"])}
+    told = {**shown(bundle.kind, raw, ranks["percentile"], currency), **ranks, "stage": stage, "band": band(ranks["percentile"])}
     return told | {f"details.{name}": value for name, value in details.items()}
 
 

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from features.errors import EncoreError
 from features.files import read_json, sha256_of
 from features.logs import log
+from features.money import minor_units
 from features.workspace import Workspace
 from serving.release import load_release
 from serving.runs import MANIFEST, RunChanged, known_then
@@ -32,7 +33,7 @@ SERVED = {"probability": "probability", "date": "probability", "value": "value",
 class Served:
     """What one run says of its users for one prediction, in the order of the file.
 
-    score: a probability, cents, an effect, or for a rank the percentile. details: what else was served, by name; NaN where there is none.
+    score: a probability, minor units of the currency, an effect, or for a rank the percentile. details: what else was served, by name; NaN where there is none.
     """
 
     users: npt.NDArray[np.object_]
@@ -66,6 +67,11 @@ class StoredRun:
     def as_of(self) -> date:
         return date.fromisoformat(self.manifest["snapshot"]["as_of"])
 
+    @property
+    def _minor_units(self) -> int:
+        """How many its values are to be multiplied by; runs from before they named their currency had hundredths of any."""
+        return minor_units(self.manifest["currency"]) if "currency" in self.manifest else 100
+
     def closes(self, task: str) -> date:
         """The first day on which everything that the prediction was about is over."""
         return self.as_of + timedelta(days=int(self.predictions[task]["horizon_days"]))
@@ -81,7 +87,7 @@ class StoredRun:
         table = pa.concat_tables(tables)
         kind = str(self.predictions[task]["kind"])
         score = table[SERVED[kind]].to_numpy().astype(np.float64)
-        return Served(table["user_id"].to_numpy(), score * 100 if kind == "value" else score, _details(table["details"].combine_chunks()))
+        return Served(table["user_id"].to_numpy(), score * self._minor_units if kind == "value" else score, _details(table["details"].combine_chunks()))
 
     def row_of(self, task: str, user_id: str) -> Mapping[str, Any] | None:
         """Everything that is written of one user, if they are in the run."""

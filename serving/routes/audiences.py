@@ -84,7 +84,7 @@ def post_preview(request: PreviewRequest, scorer: ScorerPart) -> PreviewBody:
         profit=earned,
         recommended=best,
         hints=[f"{hint.at}: {hint.public}" for hint in (hints_of(rule.where, release) if rule.where else [])],
-        **measures(audience, bundle.kind if bundle else None),
+        **measures(audience, release),
     )
 
 

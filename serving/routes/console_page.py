@@ -29,8 +29,10 @@ class Page:
     """One request for a page: its language, and how it is answered. What draws is loaded with the first page that somebody looks at."""
 
     def __init__(self, request: Request) -> None:
+        from serving.console.first import prepare_once
         from serving.console.words import LANGUAGES, Words, chosen
 
+        prepare_once(get_current(request))
         self.request = request
         wanted = request.query_params.get("lang")
         self.switched = wanted if wanted in LANGUAGES else None

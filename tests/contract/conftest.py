@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from features.events import EventLog
 from features.shop import simulate
+from features.shopfile import Shop
 from features.sources.batch import Batch
+from features.store import SnapshotStore
+from features.tiles import open_tiles
 from features.workspace import Workspace, open_workspace
 from serving.facts import facts_of
 from serving.ledger import Ledger
@@ -23,6 +28,9 @@ from serving.pointer import point_to
 from serving.release import load_release, write_release
 from serving.runs import Run, score_run
 from serving.scorer import Scorer
+from training.prepare import first_day
+from training.shop_moves import moves_and_firsts, tiers
+from training.shop_report import shop_report
 from training.task import AskedTask
 from training.tasks import TASKS
 
@@ -124,3 +132,48 @@ def past(scored_once, tmp_path) -> Past:
         ledger=Ledger(workspace.ledger_url),
         run=replace(scored_once.run, folder=root / "scores" / scored_once.run.folder.name),
     )
+
+
+# --- the console ----------------------------------------------------------------------------------------------------
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="session")
+def shop_page(published):
+    """What a publication says of the shop, with a name that means harm."""
+    folder = published.root.parent
+    tiles = open_tiles(EventLog(folder / "log", "UTC", "EUR"), Shop(f"Shop {SCRIPT}", "UTC", "EUR", attributes=("age",)), folder / "tiles")
+    store = SnapshotStore(folder / "snapshots")
+    return {
+        **shop_report(tiles, published.snapshot),
+        "changed": moves_and_firsts(tiles, store, published.snapshot, first_day(tiles)),
+        "tiers": tiers(published.snapshot.frame),
+    }
+
+
+@pytest.fixture(scope="session")
+def told_root(published, shop_page, tmp_path_factory) -> Path:
+    """A release with pages, among them one whose feature means harm."""
+    root = tmp_path_factory.mktemp("told") / "releases"
+    before = load_release(published.root / published.second)
+    facts = {"version": "1", "run_id": "run", "kind": "model", "decision": f"passed\npass  beats rule: {SCRIPT}", "metrics": {"model": {}}}
+    models = {task: (bundle, ~np.isnan(before.scores[task].score), facts) for task, bundle in published.bundles.items()}
+    entries = {one["name"]: {key: one[key] for key in ("family", "meaning", "unit", "actionable")} for one in published.snapshot.manifest["features"]}
+    entries["orders_count"]["meaning"] = f"orders {SCRIPT}"
+    pages = {"shop.json": json.dumps(shop_page).encode(), "features.json": json.dumps({"features": entries, "labels": {}}).encode()}
+    release = write_release(root, published.snapshot, models, {"scored_at": before.manifest["scored_at"]}, pages=pages)
+    point_to(root, release)
+    return root
+
+
+@pytest.fixture(scope="session")
+def told(told_root, serve, tmp_path_factory):
+    """A service of that release."""
+    return serve(told_root, tmp_path_factory.mktemp("ledger"), timedelta(days=36_500))
+
+
+@pytest.fixture(scope="session")
+def release(published):
+    """The release in service, loaded once. Nobody may change it."""
+    return load_release(published.root / published.second)

@@ -15,6 +15,8 @@ from features.workspace import Workspace
 from serving.campaigns import store
 from serving.campaigns.plan import InvalidCampaign, Plan, checked, plan_of
 from serving.ledger import Ledger, NameTaken
+from serving.privacy.databases import erase_from_ledger
+from serving.privacy.needles import Needles
 from serving.work import work
 
 PATH = "/v1/campaigns"
@@ -155,6 +157,25 @@ def test_entering_twice_late_or_in_pieces_harms_nothing(ledger, monkeypatch):
     store.stop_campaign(ledger, "spring")
     with pytest.raises(InvalidCampaign, match="stopped"):
         store.add_members(ledger, of, [member("late")])
+
+
+def test_sizes_are_those_of_the_members_after_each_enrolment_and_each_erasure(ledger):
+    first, second = (store.save_campaign(ledger, plan(name))[0] for name in ("first", "second"))
+
+    def sizes():
+        """What is told, held against the members themselves."""
+        told = [store.group_sizes(ledger, of) for of in (first, second)]
+        groups = [[one.group for one in store.members(ledger, of)] for of in (first, second)]
+        assert told == [{group: of.count(group) for group in ("treatment", "control")} for of in groups]
+        return told
+
+    store.add_members(ledger, first, [member("a"), member("b"), member("b"), member("c", "control")])
+    store.add_members(ledger, second, [member("a", "control"), member("d")])
+    assert sizes() == [{"treatment": 2, "control": 1}, {"treatment": 1, "control": 1}]
+    erase_from_ledger(ledger, Needles(["a"]))
+    assert sizes() == [{"treatment": 1, "control": 1}, {"treatment": 1, "control": 0}]
+    assert store.add_members(ledger, second, [member("d"), member("e", "control")]) == 1
+    assert sizes() == [{"treatment": 1, "control": 1}, {"treatment": 1, "control": 1}]
 
 
 def test_the_treated_are_those_whose_windows_touch_the_days(ledger):

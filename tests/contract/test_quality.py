@@ -235,8 +235,8 @@ def test_without_a_look_the_route_says_what_to_run(client):
 def test_the_page_has_the_numbers_and_its_pictures_are_the_same_each_time(judged, tmp_path):
     past, found = judged
     known = standings(past.ledger)
-    text = write_page(tmp_path / "one", known).read_text()
-    write_page(tmp_path / "two", known)
+    text = write_page(tmp_path / "one", known, "EUR").read_text()
+    write_page(tmp_path / "two", known, "EUR")
     pictures = {path.name: path.read_bytes() for path in (tmp_path / "one").glob("*.png")}
     assert pictures.keys() == {"repeat_order-runs.png", "repeat_order-reliability.png"}
     assert pictures == {path.name: path.read_bytes() for path in (tmp_path / "two").glob("*.png")}

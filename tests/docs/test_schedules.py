@@ -107,7 +107,7 @@ NIGHTLY = next(job[5] for job in JOBS if "ingest" in job[5])
 
 
 def test_the_crontab_has_five_fields_of_times_and_a_command() -> None:
-    assert len(JOBS) == 2
+    assert len(JOBS) == 3
     for *fields, command in JOBS:
         for field, (low, high) in zip(fields, CRON_RANGES, strict=True):
             assert field == "*" or low <= int(field) <= high
@@ -117,7 +117,7 @@ def test_the_crontab_has_five_fields_of_times_and_a_command() -> None:
 
 def test_the_commands_of_the_crontab_exist() -> None:
     calls = [words for *_, line in JOBS for words in encore_words(line)]
-    assert [words[0] for words in calls] == ["ingest", "publish", "retrain"]
+    assert [words[0] for words in calls] == ["ingest", "publish", "quality", "retrain", "score"]
     for words in calls:
         assert_is_a_command(words)
 
@@ -141,7 +141,7 @@ def test_cron_mails_only_what_a_person_has_to_act_on(sh: Call, tmp_path: Path, c
 @pytest.mark.parametrize("code", [0, 6])
 def test_at_night_nothing_is_published_over_a_file_that_was_refused(sh: Call, tmp_path: Path, code: int) -> None:
     done = sh(NIGHTLY, code)
-    assert (tmp_path / "seen").read_text().split() == (["ingest"] if code else ["ingest", "publish"])
+    assert (tmp_path / "seen").read_text().split() == (["ingest"] if code else ["ingest", "publish", "quality"])
     assert bool(done.stdout) == bool(code)
 
 
@@ -276,7 +276,7 @@ def airflow(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_the_dags_run_one_at_a_time_and_publish_after_a_skipped_retrain(airflow: dict[str, Any]) -> None:
-    assert airflow["edges"] == [("ingest", "publish"), ("ingest", "retrain"), ("retrain", "publish")]
+    assert airflow["edges"] == [("ingest", "publish"), ("publish", "quality"), ("ingest", "retrain"), ("retrain", "publish"), ("publish", "score")]
     assert set(airflow["dags"]) == {"encore_nightly", "encore_weekly"}
     for settings in airflow["dags"].values():
         assert (settings["max_active_runs"], settings["catchup"], len(settings["schedule"].split())) == (1, False, 5)
@@ -297,6 +297,14 @@ def test_a_retrain_on_airflow_ends_as_the_page_says(airflow: dict[str, Any], tmp
     else:
         with pytest.raises(expected, match=f"encore retrain: exit code {code}, "):
             work()
+    assert_is_a_command((tmp_path / "seen").read_text().split())
+
+
+def test_on_airflow_an_alarm_of_quality_is_told_and_not_tried_again(airflow: dict[str, Any], tmp_path: Path) -> None:
+    work = airflow["tasks"]["quality"]["work"]
+    work.__globals__["ENCORE"] = str(stand_in(tmp_path, 3))
+    with pytest.raises(Failed, match="quality is below"):
+        work()
     assert_is_a_command((tmp_path / "seen").read_text().split())
 
 

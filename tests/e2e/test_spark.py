@@ -45,9 +45,11 @@ def spark(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     backend = connect("spark://local[2]")
     session = backend._session
     yield backend
-    gateway = session.sparkContext._gateway
+    context = type(session.sparkContext)
+    gateway = context._gateway
     session.stop()
     gateway.shutdown()
+    context._gateway = context._jvm = None  # or the next session talks to the one that is gone
 
 
 def one_of_each_kind(parts: Sequence[Part]) -> list[Part]:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from threading import Barrier
 
 import pytest
@@ -16,6 +16,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from serving.border.keys import create_key, read_keys
+from serving.campaigns import store
+from serving.campaigns.plan import Plan
 from serving.jobs import Jobs
 from serving.ledger import Ledger, LedgerUnavailable
 from serving.migrations import REVISIONS, VERSION, LedgerTooNew, all_tables
@@ -53,6 +55,7 @@ sa.Table(
     sa.Column("created_at", MOMENT, nullable=False),
 )
 RULE = {"task": "churn", "top_n": 5}
+DAY = date(2025, 3, 1)
 
 
 def of_driver(url):
@@ -117,6 +120,18 @@ def test_a_ledger_from_before_there_were_revisions_is_adopted_and_nothing_is_los
     assert (Lookalikes(ledger).job("best").id, Jobs(ledger).claim().tries) == ("j", 1)
     create_key(ledger, "one", ["score"], days=1)
     assert len(read_keys(ledger)) == 1
+
+
+def test_members_who_entered_before_sizes_were_kept_are_counted_once(ledger, engine, ledger_url):
+    of, _ = store.save_campaign(ledger, Plan("spring", DAY, 14))
+    members = {"a": "treatment", "b": "control", "c": "control"}
+    store.add_members(ledger, of, [store.Member(user, group, *[None] * 5, DAY, DAY) for user, group in members.items()])
+    with engine.begin() as connection:
+        store.SIZES.drop(connection)
+        connection.execute(VERSION.update().values(version_num="r0009"))
+    with closing(Ledger(ledger_url)) as later:
+        assert store.group_sizes(later, of) == {"treatment": 1, "control": 2}
+    assert differences(engine) == []
 
 
 def test_the_revisions_are_a_chain_and_the_code_names_them_all():

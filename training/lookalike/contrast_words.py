@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from features.vocabulary import DIGITS
+from features.money import minor_digits, minor_units
 
 PLAIN = ("count", "ratio", "level", "points", "declared value", "nats")  # units that say nothing beside a number
 OTHER = "any other"  # the words of a label that are too many to name
@@ -41,8 +41,8 @@ def amount(value: float | None, unit: str, currency: str, named: bool = True) ->
     if value is None:
         return "-"
     if unit == "cents":
-        money = value / 10 ** DIGITS.get(currency, 2)
-        return f"{money:,.{0 if abs(money) >= ROUND_MONEY else DIGITS.get(currency, 2)}f} {currency}"
+        money = value / minor_units(currency)
+        return f"{money:,.{0 if abs(money) >= ROUND_MONEY else minor_digits(currency)}f} {currency}"
     if unit in ("share", "flag"):
         return _percent(value)
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 1 else 2

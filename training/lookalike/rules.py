@@ -124,7 +124,7 @@ def _of_feature(column: str, op: str, value: str) -> Condition | str:
     try:
         number = float(value)
     except ValueError:
-        return f"'{column}' is a number: say `{column} {op} 3`, not '{value}'. Amounts are in cents; conditions are joined by `and`"
+        return f"'{column}' is a number: say `{column} {op} 3`, not '{value}'. Amounts are in minor units (cents); conditions are joined by `and`"
     return Condition(column, op, number) if np.isfinite(number) else f"'{column} {op} {value}': the value must be a finite number"
 
 
