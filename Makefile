@@ -12,7 +12,7 @@ QUICK := $(filter-out $(SLOW_UNITS:%=tests/unit/test_%.py),$(wildcard tests/unit
 test test-quick test-long: export OMP_NUM_THREADS = 1
 test test-quick test-long: export OPENBLAS_NUM_THREADS = 1
 # Nor compile all of it anew in each of hundreds of processes, where the environment says that nothing compiled is to be kept.
-test test-quick test-long: export PYTHONDONTWRITEBYTECODE =
+demo test test-quick test-long: export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: install demo test test-quick test-long check format bench bench-models bench-large bench-service scan docs pictures site lock clean
 
@@ -77,7 +77,7 @@ $(INSTALLED): requirements/dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Encore needs Python 3.11 or newer; found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/uv.txt
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --requirement requirements/dev.txt \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements/dev.txt \
 	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt  # which reads pip.conf
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(INSTALLED)

@@ -1,4 +1,4 @@
-"""A shop in which time passes: scored on a day, and the days after it come into the log later."""
+"""A shop in which time passes: scored on a day, and the days after it come into the log later. And what tests of audiences and of the console share."""
 
 from __future__ import annotations
 
@@ -134,6 +134,12 @@ def past(scored_once, tmp_path) -> Past:
     )
 
 
+@pytest.fixture(scope="session")
+def release(published):
+    """The release in service, loaded once. Nobody may change it."""
+    return load_release(published.root / published.second)
+
+
 # --- the console ----------------------------------------------------------------------------------------------------
 
 SCRIPT = "<script>alert(1)</script>"
@@ -171,9 +177,3 @@ def told_root(published, shop_page, tmp_path_factory) -> Path:
 def told(told_root, serve, tmp_path_factory):
     """A service of that release."""
     return serve(told_root, tmp_path_factory.mktemp("ledger"), timedelta(days=36_500))
-
-
-@pytest.fixture(scope="session")
-def release(published):
-    """The release in service, loaded once. Nobody may change it."""
-    return load_release(published.root / published.second)

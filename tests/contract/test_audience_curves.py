@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from serving.audiences.expected import BY_CHANCE, level_of
 from serving.audiences.profit import Economics, profit, recommended
 from serving.audiences.ranking import ranking
 from serving.audiences.rules import Rule
-from serving.audiences.suggested import SUGGESTIONS, suggested
+from serving.audiences.suggested import PAGE, SUGGESTIONS, suggested, suggestions_page
 from serving.tombstones import marks_of
 
 PATH = "/v1/audiences"
@@ -166,12 +167,15 @@ def test_the_curve_over_http_takes_a_condition_and_refuses_what_is_none(client):
 # --- suggestions ----------------------------------------------------------------------------------------------------
 
 
-def test_every_suggestion_is_made_or_says_why_not(release, client):
+def test_every_suggestion_is_made_or_says_why_not(release, published, client):
     found = suggested(release)
     assert [one.name for one in found] == [one.name for one in SUGGESTIONS]
     assert all((one.audience is None) != (one.skipped is None) for one in found)
     assert {one.name for one in found if one.audience} >= {"likely lost", "super users", "discount-sensitive"}
     assert {one.name: one.skipped for one in found}["persuadable"].startswith("no model answers `uplift`")
+    kept = json.loads((published.root / published.second / "pages" / PAGE).read_bytes())
+    assert kept == json.loads(json.dumps(suggestions_page(release)))  # what a publication writes for the console
+    assert [one["size"] for one in kept["suggestions"]] == [one.audience.size if one.audience else None for one in found]
     told = client.get(f"{PATH}/suggested").json
     assert [one["name"] for one in told] == [one.name for one in found]
     for one in told:

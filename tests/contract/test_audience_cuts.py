@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -14,17 +17,15 @@ from serving.audiences.curve import curve
 from serving.audiences.cut import cut
 from serving.audiences.expected import level_of
 from serving.audiences.members import split
-from serving.audiences.memory import known
+from serving.audiences.memory import known, remembered
 from serving.audiences.ranking import by_recency, falling, ranking
 from serving.audiences.rules import Rule
 from serving.audiences.warm import warm
 from serving.release import load_release
 from serving.tombstones import withheld
 
-PATH = "/v1/audiences"
 FEW = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TASKS = st.sampled_from(["churn", "repeat_order"])
-MONEY = st.one_of(st.just(0.0), st.floats(0.01, 40))  # nothing, or a cent and more
 BUYS_AGAIN = {"feature": "orders_count", "at_least": 3}
 WHERE = st.sampled_from([None, BUYS_AGAIN, {"not": BUYS_AGAIN}])
 
@@ -159,3 +160,26 @@ def test_what_was_asked_of_the_release_before_is_known_of_the_next(published, re
         assert known(next_) == []
         warm(next_, before)
         assert {("ranking", "churn"), ("groups", "salt", (("treatment", 0.5), ("control", 0.5)))} <= {*known(next_)}
+
+
+def test_of_several_who_ask_at_the_same_moment_one_makes_it(release):
+    of, many, together, made = replace(release), 4, Barrier(4), []
+
+    def fail():
+        raise ValueError("it cannot be made")
+
+    def make():
+        made.append(1)
+        time.sleep(0.05)  # so that the others come while it is made
+        return np.arange(3)
+
+    def ask(_):
+        together.wait(30)
+        return remembered(of, "three", make)
+
+    with pytest.raises(ValueError, match="cannot"):
+        remembered(of, "three", fail)  # which holds up nobody
+    with ThreadPoolExecutor(many) as pool:
+        found = list(pool.map(ask, range(many)))
+    assert len(made) == 1
+    assert all(one is found[0] for one in found)

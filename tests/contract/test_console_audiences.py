@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
+import threading
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
@@ -11,6 +13,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from serving.audiences.memory import known
 from serving.console import audiences
 from serving.console.choice import Choice
 from serving.console.formats import Formats
@@ -20,6 +23,7 @@ from serving.console.words import Words
 from serving.ledger import Ledger
 from serving.privacy.audit import AUDIT_LOG
 from serving.scorer import Scorer
+from serving.tombstones import tombstone, write_tombstones
 
 SCRIPT = "<script>alert(1)</script>"
 
@@ -189,3 +193,21 @@ def test_a_download_runs_nothing_in_a_spreadsheet(told_root, serve, tmp_path):
     ids = np.array([sign + bytes(user)[1:] for sign, user in zip([b"=", b"+", b"-", b"@"] * len(release.users), release.users, strict=False)])
     _, blocks = members_csv(replace(release, users=ids), ledger.audience("four"), ledger, everybody=True)
     assert [row["user_id"][:2] in ("'=", "'+", "'-", "'@") for row in csv.DictReader(b"".join(blocks).decode().splitlines())] == [True] * 4
+
+
+def test_after_the_form_to_sign_in_the_page_finds_its_ranking_and_its_lots_made(told_root, serve, tmp_path):
+    root = tmp_path / "releases"
+    shutil.copytree(told_root, root)
+    client = serve(root, tmp_path)
+    current = client.app.state.current
+    assert known(current.scorer.release) == []
+    assert page(client, "/sign-in").status == 200
+    for thread in [one for one in threading.enumerate() if one.name == "console-first"]:
+        thread.join(60)
+    made = known(current.scorer.release)
+    assert {kind for kind, *_ in made} == {"ranking", "by recency", "lots", "groups", "feature"}
+    assert page(client, "/audiences").status == 200
+    assert {*known(current.scorer.release)} == {*made}
+    write_tombstones(root, {tombstone(bytes(current.scorer.release.users[0])): "suppressed"})
+    current.refresh()  # another release, in which somebody is withheld
+    assert {*known(current.scorer.release)} == {*made}

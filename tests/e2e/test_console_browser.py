@@ -259,7 +259,7 @@ def test_without_javascript_both_handles_are_a_form(browser, site):
         page.get_by_label("50%").check()
         page.get_by_role("button", name="Show").click()
         page.wait_for_url("**at=100&skip=1&held=50**")
-        assert page.locator("[data-said=percent]").inner_text().startswith("99")
+        assert 98 < float(page.locator("[data-said=percent]").inner_text().rstrip("%")) < 100  # whole users of a small pool
         assert "50% held out" in page.locator("#power").inner_text()
         assert not wrong
 
