@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 DATA ?=
-# Two processes, a file in one of them, the long files first.
-SHARED := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Three processes, since one of them always waits for a server; a file in one of them, the long files first.
+SHARED := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 SLOW_UNITS := bundle_models evaluate evaluate_value evaluate_waiting examples hazard lease lightgbm_c plots shop tracking
 QUICK := $(filter-out $(SLOW_UNITS:%=tests/unit/test_%.py),$(wildcard tests/unit/test_*.py)) tests/spec/test_views.py tests/spec/test_log.py \
   $(patsubst %,tests/contract/test_%.py,scores vector equality audiences audience_rules journeys ledger headers)
@@ -21,7 +21,7 @@ install: $(INSTALLED)  ## the environment alone, for a shop of one's own
 demo: $(INSTALLED)  ## raw data -> models -> a live service; ONCE=1 ends by itself
 	$(BIN)/encore demo --workspace workspace $(if $(ONCE),--once)
 
-test: $(INSTALLED)  ## the whole suite, under 10 minutes on 2 cores
+test: $(INSTALLED)  ## the whole suite, 12 minutes on 2 cores
 	$(BIN)/python -m pytest -m "not long" $(SHARED) tests/e2e tests/docs tests/faults tests/evidence tests/property tests/contract tests/spec tests/unit
 
 test-quick: $(INSTALLED)  ## the part that takes under a minute: units, what each feature is, what the API promises of scores and audiences

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,7 @@ def test_every_entry_is_one_existing_command_with_options_it_knows(name: str, as
 
 def test_mlflow_runs_an_entry(small_workspace: Workspace, tmp_path: Path) -> None:
     scripts = Path(sys.executable).parent
+    shutil.copy(small_workspace.root / "mlflow" / "mlflow.db", tmp_path / "calls.db")  # to make its tables takes longer than the rest
     place = {"PATH": f"{scripts}:{os.environ['PATH']}", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'calls.db'}", "MLFLOW_DISABLE_TELEMETRY": "true"}
     shop = os.path.relpath(small_workspace.root, tmp_path)  # relative to where one stands, not to the project
     call = [sys.executable, "-m", "mlflow", "run", str(PROJECT), "-e", "features", "--env-manager", "local", "-P", f"workspace={shop}"]
