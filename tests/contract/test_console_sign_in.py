@@ -12,22 +12,8 @@ from serving.app import ServiceSettings, create_app
 from serving.border import sessions
 from serving.border.keys import create_key, revoke_key
 from serving.border.sessions import Attempts, back_to
+from serving.console.render import PAGES
 from serving.ledger import Ledger
-
-PAGES = [
-    "/audiences?of=repeat_order&margin=20",
-    "/trust",
-    "/trust/repeat_order",
-    "/trust/lookalike",
-    "/why",
-    "/why?of=churn",
-    "/users",
-    "/shop",
-    "/lookalikes",
-    "/health",
-    "/audiences",
-    "/effect",
-]
 
 
 def page(client, target, headers=None):
@@ -59,7 +45,7 @@ def session_of(answer):
 
 def test_who_has_not_signed_in_sees_the_form_and_nothing_of_the_shop(locked):
     client, _, _ = locked
-    for target in [*PAGES, "", "/users?id=u", "/nothing"]:
+    for target in [*(f"/{name}" for name in PAGES), "/audiences?of=repeat_order&margin=20", "/trust/churn", "", "/users?id=u", "/nothing"]:
         answer = page(client, target)
         assert (answer.status, answer.headers["location"]) == (303, f"/console/sign-in?next={quote('/console' + target, safe='')}")
         assert answer.body == b""

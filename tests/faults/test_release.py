@@ -16,6 +16,8 @@ from features.errors import BundleRefused, NoRelease, ReleaseRefused
 from features.files import read_json, sha256_of, sha256_of_bytes, write_json
 from features.snapshot import Snapshot
 from serving.arrow import read_arrow, write_arrow
+from serving.audiences.cut import cut
+from serving.audiences.rules import Rule
 from serving.current import Current
 from serving.pointer import activate, check_in_child, current_id, point_to, rollback
 from serving.release import check_release, load_release, write_release
@@ -250,6 +252,22 @@ def test_a_half_written_pointer_keeps_what_is_served_says_so_and_is_mended_by_pu
     point_to(releases, published.second)
     current.refresh()
     assert (current.scorer.release.id, current.failure) == (published.second, None)
+
+
+def test_what_cannot_be_made_beforehand_holds_up_no_release(releases, published, monkeypatch, caplog):
+    def fail(*_):
+        raise MemoryError("no room for a ranking")
+
+    point_to(releases, published.first)
+    current = Current(releases, GOOD_FOR)
+    current.refresh()
+    cut(current.scorer.release, Rule("churn", top_n=5))
+    monkeypatch.setattr("serving.audiences.warm.ranking", fail)
+    point_to(releases, published.second)
+    with caplog.at_level("WARNING", logger="encore"):
+        current.refresh()
+    assert (current.scorer.release.id, current.failure) == (published.second, None)
+    assert caplog.records[-1].facts["reason"] == "MemoryError: no room for a ranking"
 
 
 def test_a_pointer_that_vanished_keeps_what_is_served(releases, published):

@@ -26,7 +26,7 @@ from training.side_by_side import fit_tasks
 from training.task import AskedTask
 
 END = date(2024, 1, 1) + timedelta(days=250)
-NAMES = ("repeat_order", "churn", "reactivation")
+NAMES = ("lookalike", "churn", "reactivation")
 
 
 def deadly(users: pd.DataFrame, window: int) -> pd.Series[bool]:
@@ -39,8 +39,8 @@ def deadly(users: pd.DataFrame, window: int) -> pd.Series[bool]:
 def tiles(tmp_path_factory: pytest.TempPathFactory) -> Tiles:
     folder = tmp_path_factory.mktemp("side_by_side")
     log = EventLog(folder / "log", "UTC", "EUR")
-    log.append(simulate(users=500, days=250, seed=1).batch)
-    return open_tiles(log, Shop("Test shop", "UTC", "EUR", horizons={"repeat_order": 30, "churn": 30}), folder / "tiles")
+    log.append(simulate(users=1000, days=250, seed=1).batch)
+    return open_tiles(log, Shop("Test shop", "UTC", "EUR", horizons={"churn": 30}), folder / "tiles")
 
 
 @pytest.fixture
